@@ -1,0 +1,43 @@
+"""Refuse answers that can't become a working project: one line on stderr, and nothing is left behind."""
+
+import json
+import keyword
+import re
+import sys
+
+# The answers arrive as data. The line breaks matter: a closing quote next to these would end the literal.
+ANSWERS = json.loads(
+    r"""
+{{ cookiecutter | tojson }}
+"""
+)
+PACKAGES = "cookiecutter fsspec modin numpy nox pandas pip PIL pyarrow pytest ray safetensors sklearn torch upath uv"
+
+
+def problems(answers):
+    """Yield what is wrong with the answers, a sentence each."""
+    for question in ("project_name", "project_slug", "description", "author_name", "author_email"):
+        if not answers[question].strip():
+            yield f"{question} is empty: type at least one letter"
+        elif not answers[question].isprintable():
+            yield f"{question} has a line break or another control character: type it as one line of text"
+    slug = answers["project_slug"]
+    package = slug.replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", slug) or len(slug) > 40:
+        yield (
+            f"project_slug {slug!r} can't be a package: type at most 40 lower-case letters, digits and single "
+            "dashes, a letter first, such as my-ray-project"
+        )
+    elif keyword.iskeyword(package):
+        yield f"project_slug {slug!r} is a keyword of Python: type another, such as {slug}-project"
+    elif package in sys.stdlib_module_names or package in PACKAGES.split() or package in ("test", "tests"):
+        yield f"project_slug {slug!r} would hide the Python package {package}: type another, such as {slug}-project"
+    if not re.fullmatch(r"[^@\s\"\\<>]+@[^@\s\"\\<>]+", answers["author_email"]):
+        yield f"author_email {answers['author_email']!r} is no e-mail address: type one, such as you@example.com"
+
+
+if __name__ == "__main__":
+    found = next(problems(ANSWERS), None)
+    if found:
+        print(f"error: {found}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,53 @@
+"""The template's tasks, for people and for CI alike: `nox -s demo` and `nox -s tests`."""
+
+import json
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "tests"]
+
+ROOT = Path(__file__).parent
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Make a project with the default answers in ./my-ray-project, for you to keep, and run its demo."""
+    session.install(*GROUPS["tests"])
+    project = ROOT / "my-ray-project"
+    if project.exists():
+        session.log(f"{project} is there already: running the demo in it as it is")
+    else:
+        choices = json.loads((ROOT / "cookiecutter.json").read_text())["python_version"]
+        answers = [f"python_version={PYTHON}"] if PYTHON in choices else []
+        session.run("cookiecutter", "--no-input", "--output-dir", str(ROOT), str(ROOT), *answers)
+    session.chdir(project)
+    session.run("nox", "--session", "demo")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test the template, and the projects that it makes with their own tests."""
+    session.install(*GROUPS["tests"])
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the style of the template's own Python."""
+    session.install(*GROUPS["tests"])
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def benchmark(session: nox.Session) -> None:
+    """Time the making of a project, side by side with another template's."""
+    session.install(*GROUPS["tests"], "cookiecutter-pypackage")
+    session.run("python", "benchmarks/generation.py", *session.posargs)

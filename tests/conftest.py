@@ -1,0 +1,62 @@
+"""What the tests share: a way to bake projects with real cookiecutter, and one made project each for CPU and GPU."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cookiecutter.main import cookiecutter
+
+TEMPLATE = Path(__file__).parents[1]
+QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text())
+CHOICES = {name: answer for name, answer in QUESTIONS.items() if isinstance(answer, list) and name[0] != "_"}
+COMBINATIONS = [dict(zip(CHOICES, answers, strict=True)) for answers in itertools.product(*CHOICES.values())]
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def bake(folder: Path, **answers: str) -> Path:
+    """Make a project in `folder`, and return its path.
+
+    Raises:
+        KeyError: an answer to a question that does not exist; cookiecutter would ignore it, and a test test nothing.
+    """
+    if unknown := answers.keys() - {name for name in QUESTIONS if name[0] != "_"}:
+        raise KeyError(f"no such question: {unknown}")
+    return Path(cookiecutter(str(TEMPLATE), no_input=True, output_dir=str(folder), extra_context=answers))
+
+
+def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a person would, outside of the environment that these tests run in."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NOX_", "UV_", "VIRTUAL_"))}
+    return subprocess.run(
+        [*map(str, command)],
+        cwd=folder,
+        env=inherited | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def private_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Leave no answers in the person's ~/.cookiecutter_replay and no token in ~/.ray."""
+    folder = tmp_path_factory.mktemp("settings")
+    (folder / "cookiecutter.yaml").write_text(f"replay_dir: {folder}\ncookiecutters_dir: {folder}\n")
+    token = folder / "auth_token"
+    token.write_text("a-token-for-the-tests-of-this-template-only")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COOKIECUTTER_CONFIG", str(folder / "cookiecutter.yaml"))
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+        yield
+
+
+@pytest.fixture(scope="session", params=CHOICES["accelerator"])
+def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project for each accelerator, for the Python that is running."""
+    return bake(tmp_path_factory.mktemp("made"), accelerator=request.param, python_version=PYTHON)

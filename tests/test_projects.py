@@ -1,0 +1,24 @@
+"""Made projects, for CPU and for GPU: their own nox sessions, their pre-commit, and both installers."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import run
+
+
+@pytest.mark.parametrize("session", ["lint", "tests"])
+def test_its_own_nox_session_passes(project: Path, session: str) -> None:
+    result = run(sys.executable, "-m", "nox", "--session", session, folder=project)
+    print(result.stdout)
+    assert result.returncode == 0
+
+
+def test_pre_commit_changes_nothing(project: Path) -> None:
+    run("git", "init", folder=project)
+    run("git", "add", "--all", folder=project)
+    path = f"{project / '.nox/lint/bin'}:{Path(sys.executable).parent}:/usr/bin:/bin"
+    result = run("pre-commit", "run", "--all-files", folder=project, PATH=path)
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.count("Passed") == 3
+    assert run("git", "diff", "--exit-code", folder=project).returncode == 0

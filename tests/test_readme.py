@@ -1,0 +1,49 @@
+"""The commands in README.md, run word for word in a fresh copy of the repository."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from conftest import TEMPLATE, run
+
+COMMANDS = re.findall(r"^    (python3 -m venv .*)$", (TEMPLATE / "README.md").read_text(), re.MULTILINE)
+
+
+def test_there_are_two_commands() -> None:
+    assert [command.rpartition(" ")[2] for command in COMMANDS] == ["demo", "tests"]
+
+
+def test_ci_runs_the_command_for_the_tests() -> None:
+    assert "README.md" in (TEMPLATE / ".ci/run").read_text()
+
+
+def test_the_command_for_the_demo(tmp_path: Path) -> None:
+    copy = tmp_path / "ray-template"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=TEMPLATE,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    for name in listed.stdout.decode().split("\0")[:-1]:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(TEMPLATE / name, copy / name)
+    first = run("bash", "-c", COMMANDS[0], folder=copy)
+    print(first.stdout)
+    assert first.returncode == 0
+    accuracy = re.search(r"Accuracy on 360 held-out rows: ([\d.]+)%", first.stdout)
+    assert accuracy
+    assert float(accuracy[1]) >= 97
+    assert str(copy / "my-ray-project") in first.stdout
+    predictions = read_all(copy / "my-ray-project/outputs/demo/predictions")
+    assert predictions
+
+    again = run("bash", "-c", COMMANDS[0], folder=copy)  # a second run says the same and writes nothing twice
+    assert again.returncode == 0, again.stdout
+    assert accuracy[0] in again.stdout
+    assert read_all(copy / "my-ray-project/outputs/demo/predictions") == predictions
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

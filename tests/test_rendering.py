@@ -1,0 +1,149 @@
+"""Every combination of answers: which files come out, that they parse, and that the linters find nothing to do."""
+
+import ast
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CHOICES, COMBINATIONS, QUESTIONS, TEMPLATE, bake, run
+
+FILES = """
+.dockerignore .github/workflows/ci.yml .gitignore .pre-commit-config.yaml Dockerfile README.md noxfile.py pyproject.toml
+src/PACKAGE/__init__.py src/PACKAGE/__main__.py src/PACKAGE/cli.py src/PACKAGE/errors.py src/PACKAGE/evaluation.py
+src/PACKAGE/inference.py src/PACKAGE/inputs.py src/PACKAGE/preflight.py src/PACKAGE/runtime.py src/PACKAGE/training.py
+tests/conftest.py tests/test_cluster.py tests/test_inference.py tests/test_inputs.py tests/test_preflight.py
+"""
+OPTION_FILES = {
+    ("example", "images"): """
+        src/PACKAGE/data.py src/PACKAGE/model.py src/PACKAGE/predictor.py src/PACKAGE/preprocessing.py
+        tests/test_images.py tests/test_readme.py
+        """,
+    ("accelerator", "cpu"): "src/PACKAGE/settings.py",
+    ("accelerator", "gpu"): "src/PACKAGE/settings.py",
+    ("cluster", "aws"): "cluster/README.md cluster/aws.yaml",
+}
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS, ids=lambda answers: "-".join(answers.values()))
+def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    answers = {**request.param, "project_slug": "digit-reader"}
+    return bake(tmp_path_factory.mktemp("rendered"), **answers), answers
+
+
+def test_the_files_are_those_that_were_promised(rendered: tuple[Path, dict[str, str]]) -> None:
+    folder, answers = rendered
+    expected = FILES
+    for question in ("example", "accelerator", "cluster"):
+        expected += " " + OPTION_FILES[question, answers[question]]
+    assert files(folder) == set(expected.replace("PACKAGE", "digit_reader").split())
+
+
+def test_everything_parses(rendered: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = rendered
+    for path in map(folder.joinpath, files(folder)):
+        text = path.read_text(encoding="utf-8")
+        assert text.endswith("\n"), path
+        assert not text.endswith("\n\n"), path
+        assert not re.search(r"cookiecutter|\{%|^#%", text, re.MULTILINE), path
+        if path.suffix == ".py":
+            ast.parse(text)
+        elif path.suffix == ".toml":
+            tomllib.loads(text)
+        elif path.suffix in (".yaml", ".yml"):
+            assert yaml.safe_load(text)
+
+
+def test_ruff_finds_nothing_to_do(rendered: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = rendered
+    for arguments in (("check",), ("format", "--check")):
+        result = run("ruff", *arguments, "--no-cache", folder=folder)
+        assert result.returncode == 0, result.stdout
+
+
+def test_the_accelerator_is_the_same_everywhere(rendered: tuple[Path, dict[str, str]]) -> None:
+    folder, answers = rendered
+    gpu = answers["accelerator"] == "gpu"
+    settings = (folder / "src/digit_reader/settings.py").read_text()
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    cluster = yaml.safe_load((folder / f"cluster/{answers['cluster']}.yaml").read_text())
+    worker = cluster["available_node_types"]["worker"]
+    assert ("GPUS_PER_PREDICTOR = 1.0" in settings) == gpu
+    assert ('PRECISION = "bfloat16"' in settings) == gpu
+    assert ("torch" in project["tool"].get("uv", {}).get("sources", {})) == (not gpu)
+    assert ("download.pytorch.org/whl/cpu" in (folder / "Dockerfile").read_text()) == (not gpu)
+    assert (worker["resources"].get("GPU", 0) > 0) == gpu
+    assert worker["node_config"]["InstanceType"].startswith("g") == gpu
+    assert cluster["docker"]["image"].endswith("-gpu" if gpu else "-cpu")
+
+
+def test_python_and_ray_are_the_same_everywhere(rendered: tuple[Path, dict[str, str]]) -> None:
+    folder, answers = rendered
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    ray = next(each for each in project["dependencies"] if each.startswith("ray["))
+    image = f"ray:{ray.partition('==')[2]}-py{answers['python_version'].replace('.', '')}-{answers['accelerator']}"
+    assert project["requires-python"] == f"=={answers['python_version']}.*"
+    assert image in (folder / "Dockerfile").read_text()
+    assert image in (folder / f"cluster/{answers['cluster']}.yaml").read_text()
+    workflow = yaml.safe_load((folder / ".github/workflows/ci.yml").read_text())
+    setup = [step for step in workflow["jobs"]["nox"]["steps"] if "setup-python" in step.get("uses", "")]
+    assert [step["with"]["python-version"] for step in setup] == [answers["python_version"]]
+
+
+def test_only_the_accelerators_files_know_of_it(tmp_path: Path) -> None:
+    """Python is the same for every answer, but for the settings and the example's own modules."""
+    made = {
+        accelerator: bake(tmp_path / accelerator, accelerator=accelerator) for accelerator in CHOICES["accelerator"]
+    }
+    differing = {
+        path for path in files(made["cpu"]) if (made["cpu"] / path).read_bytes() != (made["gpu"] / path).read_bytes()
+    }
+    assert differing == {
+        "Dockerfile",
+        "README.md",
+        "pyproject.toml",
+        "cluster/aws.yaml",
+        "src/my_ray_project/settings.py",
+    }
+
+
+def test_every_answer_has_a_folder_and_a_prompt() -> None:
+    options = TEMPLATE / "{{cookiecutter.project_slug}}" / "options"
+    folders = {(path.parent.name, path.name) for path in options.glob("*/*")}
+    assert folders == set(OPTION_FILES)
+    assert {question for question, _ in folders} == {"example", "accelerator", "cluster"}
+    assert all(answer in CHOICES[question] for question, answer in folders)
+    asked = {name for name in QUESTIONS if name[0] != "_"}
+    assert asked == set(QUESTIONS["__prompts__"])
+    for question, answers in CHOICES.items():
+        assert set(QUESTIONS["__prompts__"][question]) == {"__prompt__", *answers}
+
+
+def test_an_unknown_option_fails_the_test(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="acelerator"):
+        bake(tmp_path, acelerator="gpu")
+
+
+def test_python_in_the_template_is_python() -> None:
+    """Jinja stands in Python for the package's name in a test's import, and nowhere else."""
+    for path in (TEMPLATE / "{{cookiecutter.project_slug}}").rglob("*.py"):
+        jinja = [line for line in path.read_text().splitlines() if "{{" in line or "{%" in line]
+        assert all(re.match(r"from \{\{ cookiecutter.__package_name \}\}[.\w]* import ", line) for line in jinja), path
+        if "tests" not in path.parts:
+            assert not jinja, path
+
+
+def test_no_name_is_refused_by_windows() -> None:
+    for path in TEMPLATE.rglob("*"):
+        assert not re.search(r'["<>:|?*]', path.name), path
+
+
+def test_the_answers_are_few() -> None:
+    assert len([name for name in QUESTIONS if name[0] != "_"]) <= 9
+    assert json.dumps(QUESTIONS["__prompts__"]).count("ray[") == 0  # prompts are Rich markup: it would vanish

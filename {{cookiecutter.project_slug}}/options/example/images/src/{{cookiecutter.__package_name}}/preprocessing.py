@@ -1,0 +1,73 @@
+"""Step 2, preprocessing: from raw labels to a Parquet manifest, one row an image, with Modin or pandas.
+
+Also here: `decode`, which training and inference share, so that both see the same pixels.
+"""
+
+import io
+import os
+import shutil
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+from upath import UPath
+
+from .errors import UserError
+
+ENGINES = {"modin": "modin.pandas", "pandas": "pandas"}
+IMAGE_SIZE = (8, 8)  # width and height that the model takes
+
+
+def preprocess(raw: Path, manifest: Path, engine: str = "modin") -> int:
+    """Write the manifest of the images that `raw`/labels.csv lists, and return its number of rows.
+
+    `manifest` becomes a folder of Parquet files with the columns id (string, unique), path (string, relative to the
+    folder that `manifest` lies in), label (int64) and split ("test" for every fifth image of a label, else "train").
+    The engine "modin" needs a running Ray: start it first, or Modin starts one with settings of its own.
+
+    Raises:
+        UserError: labels.csv is missing, empty, not a table of files and whole-number labels, or names a file twice.
+    """
+    pd = import_module(ENGINES[engine])  # the same code runs on either
+    source = raw / "labels.csv"
+    try:
+        table = pd.read_csv(source, dtype={"file": "str", "label": "int64"})[["file", "label"]]
+    except FileNotFoundError:
+        raise UserError(f"{source} is missing: the `data` command makes the example's") from None
+    except (ValueError, KeyError) as problem:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{source} must have the columns file and label (a whole number): {problem}") from None
+    repeated = table["file"][table["file"].duplicated()]
+    if len(table) == 0 or len(repeated) > 0:
+        raise UserError(f"{source} " + (f"names {repeated.iloc[0]} twice" if len(repeated) else "has no rows"))
+
+    table = table.sort_values(["label", "file"], ignore_index=True)
+    table["id"] = table["file"].str.replace(".png", "", regex=False)
+    table["path"] = os.path.relpath(raw, manifest.parent) + "/" + table["file"]
+    table["split"] = np.where(np.arange(len(table)) % 5 == 0, "test", "train")
+
+    partial = manifest.with_name(manifest.name + ".partial")  # a killed run leaves no half manifest
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    # Modin writes a folder of files, one a partition; pandas writes one file.
+    target = partial if engine == "modin" else partial / "part-0000.snappy.parquet"
+    table[["id", "path", "label", "split"]].to_parquet(target, index=False)
+    shutil.rmtree(manifest, ignore_errors=True)
+    partial.rename(manifest)
+    return len(table)
+
+
+def decode(row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Read and decode the image at `row["path"]`, a path or a URI.
+
+    Returns:
+        image: uint8, shape (8, 8), grey, turned upright as its EXIF tag says.
+
+    Raises:
+        OSError: the file can't be read, or is no image that Pillow can decode.
+    """
+    with Image.open(io.BytesIO(UPath(row["path"]).read_bytes())) as image:
+        grey = ImageOps.exif_transpose(image).convert("L")
+        return {"image": np.asarray(grey.resize(IMAGE_SIZE, Image.Resampling.BILINEAR))}

@@ -1,0 +1,102 @@
+"""The images example: its data, its manifest, its model and its Predictor. Only Modin's tests need Ray."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Example
+from PIL import Image
+
+from {{ cookiecutter.__package_name }}.data import write_raw_data
+from {{ cookiecutter.__package_name }}.errors import UserError
+from {{ cookiecutter.__package_name }}.model import DigitClassifier, load_model, save_model
+from {{ cookiecutter.__package_name }}.predictor import Predictor
+from {{ cookiecutter.__package_name }}.preprocessing import decode, preprocess
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "raw"
+    assert write_raw_data(folder)
+    return folder
+
+
+def test_the_data_is_written_once(raw: Path) -> None:
+    labels = pd.read_csv(raw / "labels.csv")
+    assert len(labels) == 1797
+    assert sorted(labels["label"].unique()) == list(range(10))
+    assert all((raw / file).is_file() for file in labels["file"])
+    assert not write_raw_data(raw)
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_modin_and_pandas_write_the_same_manifest(raw: Path, tmp_path: Path) -> None:
+    for engine in ("modin", "pandas"):
+        assert preprocess(raw, tmp_path / f"{engine}.parquet", engine) == 1797
+    manifest = pd.read_parquet(tmp_path / "pandas.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "modin.parquet"), manifest)
+    assert manifest["id"].is_unique
+    assert manifest["split"].value_counts()["test"] == 360
+    assert all((tmp_path / path).is_file() for path in manifest["path"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        (None, "is missing"),
+        ("", "must have the columns"),
+        ("file,digit\na.png,1\n", "must have the columns"),
+        ("file,label\na.png,one\n", "a whole number"),
+        ("file,label\n", "has no rows"),
+        ("file,label\na.png,1\na.png,2\n", "names a.png twice"),
+    ],
+)
+def test_labels_that_are_wrong_are_refused(tmp_path: Path, labels: str | None, reason: str) -> None:
+    if labels is not None:
+        (tmp_path / "labels.csv").write_text(labels)
+    with pytest.raises(UserError, match=reason):
+        preprocess(tmp_path, tmp_path / "manifest.parquet", "pandas")
+    assert not (tmp_path / "manifest.parquet").exists()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+def test_every_kind_of_image_is_decoded(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("scan.tiff" if mode in ("CMYK", "F") else "scan.png")
+    Image.new("L", (20, 30), 255).convert(mode).save(path)
+    image = decode({"path": str(path)})["image"]
+    assert image.shape == (8, 8)
+    assert image.dtype == np.uint8
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n"])
+def test_a_broken_image_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "scan.png").write_bytes(content)
+    with pytest.raises(OSError, match="image"):
+        decode({"path": str(tmp_path / "scan.png")})
+
+
+def test_a_model_survives_its_checkpoint(tmp_path: Path) -> None:
+    model = DigitClassifier(width=4).eval()
+    save_model(model, tmp_path / "model.safetensors")
+    again = load_model(str(tmp_path / "model.safetensors")).eval()
+    images = torch.randint(0, 256, (5, 8, 8), dtype=torch.uint8)
+    torch.testing.assert_close(again(images), model(images))
+
+
+def test_the_model_learns(example: Example) -> None:
+    assert example.accuracy >= 0.97
+
+
+def test_the_predictor_keeps_its_contract(example: Example) -> None:
+    predictor = Predictor(str(example.checkpoint))
+    paths = pd.read_parquet(example.manifest).head(50)
+    images = np.stack([decode({"path": os.fspath(example.manifest.parent / path)})["image"] for path in paths["path"]])
+    outputs = predictor({"image": images})
+    assert outputs["label"].shape == outputs["probability"].shape == (50,)
+    assert outputs["label"].dtype == np.int64
+    assert outputs["probability"].dtype == np.float32
+    assert (outputs["label"] == paths["label"]).mean() > 0.9
+    assert {name: value.shape for name, value in Predictor.blank.items()} == {"image": images.shape[1:]}

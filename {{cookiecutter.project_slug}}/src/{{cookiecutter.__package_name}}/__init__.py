@@ -1,0 +1,1 @@
+"""One path that data takes: data -> preprocessing -> training -> inference. A module a step."""

@@ -1,0 +1,200 @@
+"""The command line: one command a step, and `demo` for all of them in order."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import settings
+from .errors import UserError
+
+PROGRAM = __name__.partition(".")[0].replace("_", "-")
+DATA, MANIFEST = Path("data/raw"), Path("data/manifest.parquet")
+TRAINING, PREDICTIONS = Path("outputs/training"), Path("outputs/demo")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 if all went well, 1 if more rows failed than --max-failure-rate allows, 2 for wrong usage or a plan that
+        can't run.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except UserError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped. The same command again goes on from what is written.", file=sys.stderr)
+        return 130
+
+
+# The steps are imported when they run: Ray and torch take seconds to load, and --help needs neither.
+
+
+def run_data(options: argparse.Namespace) -> int:
+    from .data import write_raw_data
+
+    written = write_raw_data(options.output)
+    print(f"Raw data: {options.output}" + ("" if written else " (was there already)"))
+    return 0
+
+
+def run_preprocess(options: argparse.Namespace) -> int:
+    from .preprocessing import preprocess
+    from .runtime import ray_session
+
+    if options.engine == "pandas":
+        rows = preprocess(options.input, options.output, "pandas")
+    else:
+        with ray_session(verbose=options.verbose):
+            rows = preprocess(options.input, options.output, "modin")
+    print(f"Manifest: {options.output}, {rows} rows")
+    return 0
+
+
+def run_train(options: argparse.Namespace) -> int:
+    from .runtime import ray_session
+    from .training import train
+
+    with ray_session(verbose=options.verbose):
+        metrics = train(str(options.input), options.output, num_workers=options.num_workers)
+    print(f"Model: {options.output}, accuracy on the test split {metrics['best']['accuracy']:.1%}")
+    return 0
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    from .inference import predict
+    from .runtime import ray_session
+
+    with ray_session(verbose=options.verbose):
+        summary = predict(
+            options.input,
+            options.checkpoint,
+            options.output,
+            batch_size=options.batch_size,
+            concurrency=options.concurrency,
+            num_cpus=options.num_cpus,
+            num_gpus=options.num_gpus,
+        )
+    rate = f"{summary['rows_per_second']:.0f} rows/s, start-up included"
+    print(f"Predictions: {options.output}/predictions, {summary['rows']} rows, {summary['failed']} failed ({rate})")
+    if summary["failed"] > options.max_failure_rate * summary["rows"]:
+        print(f"error: more rows failed than --max-failure-rate {options.max_failure_rate:g} allows", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    from .data import write_raw_data
+    from .evaluation import held_out_accuracy
+    from .inference import predict
+    from .model import CHECKPOINT_FILE
+    from .preprocessing import preprocess
+    from .runtime import ray_session
+    from .training import train
+
+    checkpoint = TRAINING / CHECKPOINT_FILE
+    with ray_session(verbose=options.verbose):
+        print(f"1/4 Raw data in {DATA}", flush=True)
+        write_raw_data(DATA)
+        print(f"2/4 Manifest of it with Modin in {MANIFEST}", flush=True)
+        if not MANIFEST.exists():
+            preprocess(DATA, MANIFEST)
+        print(f"3/4 Training with Ray Train, into {TRAINING}", flush=True)
+        train(str(MANIFEST), TRAINING)
+        print(f"4/4 Batch inference with Ray Data, into {PREDICTIONS}", flush=True)
+        predict(str(MANIFEST), str(checkpoint), str(PREDICTIONS))
+    accuracy, rows = held_out_accuracy(MANIFEST, PREDICTIONS)
+    print(
+        f"""
+Accuracy on {rows} held-out rows: {accuracy:.1%}
+
+The project      {Path.cwd()}
+The predictions  {PREDICTIONS}/predictions/*.parquet
+Run next         {PROGRAM} predict --input {DATA / "images"} --checkpoint {checkpoint} --output outputs/mine
+Change next      {Path(__file__).with_name("predictor.py").relative_to(Path.cwd())}: your own model, see README.md"""
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="From raw data to predictions on Ray, a command a step.")
+    parser.add_argument("--verbose", action="store_true", help="show what Ray and its workers log, and tracebacks")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="all of the steps, in order, on the example's data")
+    demo.set_defaults(run=run_demo)
+
+    data = commands.add_parser("data", help="the example's raw data")
+    data.add_argument("--output", type=Path, default=DATA, metavar="DIR", help="default: %(default)s")
+    data.set_defaults(run=run_data)
+
+    preprocess = commands.add_parser("preprocess", help="from raw data to a Parquet manifest")
+    preprocess.add_argument("--input", type=Path, default=DATA, metavar="DIR", help="default: %(default)s")
+    preprocess.add_argument("--output", type=Path, default=MANIFEST, metavar="PATH", help="default: %(default)s")
+    preprocess.add_argument("--engine", choices=("modin", "pandas"), default="modin", help="default: %(default)s")
+    preprocess.set_defaults(run=run_preprocess)
+
+    train = commands.add_parser("train", help="train the model and write its checkpoint")
+    train.add_argument("--input", type=Path, default=MANIFEST, metavar="PATH", help="manifest; default: %(default)s")
+    train.add_argument("--output", type=Path, default=TRAINING, metavar="DIR", help="default: %(default)s")
+    train.add_argument("--num-workers", type=int, default=1, metavar="N", help="0 trains in this process; default: 1")
+    train.set_defaults(run=run_train)
+
+    predict = commands.add_parser("predict", help="predict every row of an input, each exactly once")
+    predict.add_argument("--input", required=True, metavar="PATH", help="folder, glob, file, URI or Parquet manifest")
+    predict.add_argument("--checkpoint", required=True, metavar="PATH", help="what `train` wrote")
+    predict.add_argument("--output", required=True, metavar="DIR", help="a new folder, or that of a run to go on with")
+    predict.add_argument(
+        "--batch-size", type=_positive_int, default=settings.BATCH_SIZE, metavar="N", help="default: %(default)s"
+    )
+    predict.add_argument("--concurrency", type=_concurrency, metavar="N|MIN:MAX", help="predictors; default: what fits")
+    predict.add_argument("--num-cpus", type=_amount, metavar="X", help="CPUs a predictor; default: 1")
+    predict.add_argument("--num-gpus", type=_amount, metavar="X", help="GPUs a predictor; default: see settings.py")
+    predict.add_argument(
+        "--max-failure-rate",
+        type=_rate,
+        default=settings.MAX_FAILURE_RATE,
+        metavar="X",
+        help="share of rows that may fail before the exit code is 1; default: %(default)s",
+    )
+    predict.set_defaults(run=run_predict)
+    return parser
+
+
+def _positive_int(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 up")
+    return int(text)
+
+
+def _concurrency(text: str) -> tuple[int, int]:
+    smallest, _, largest = text.partition(":")
+    bounds = _positive_int(smallest), _positive_int(largest or smallest)
+    if bounds[0] > bounds[1]:
+        raise argparse.ArgumentTypeError(f"{text}: the smallest number comes first")
+    return bounds
+
+
+def _amount(text: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = -1
+    # Ray takes fractions of a CPU or GPU, but only whole numbers above one.
+    if not (0 <= amount <= 1 or amount.is_integer()) or amount < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1, nor a whole number above")
+    return amount
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1
+    if not 0 <= rate <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return rate

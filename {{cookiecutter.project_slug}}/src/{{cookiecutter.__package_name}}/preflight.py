@@ -1,0 +1,129 @@
+"""Can this run work here? What can never be scheduled is refused in seconds: left alone, Ray waits for it in silence.
+
+The textbook's plan, an actor for every CPU, is such a case: nothing is left to read, decode and write with.
+"""
+
+import math
+from dataclasses import dataclass
+
+import ray
+
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one machine of the cluster has for work."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many predictors run (from `smallest` to `largest`), and what each of them holds."""
+
+    smallest: int
+    largest: int
+    num_cpus: float
+    num_gpus: float
+    total_cpus: float
+
+    def __str__(self) -> str:
+        count = f"{self.smallest}" if self.smallest == self.largest else f"{self.smallest} to {self.largest}"
+        holds = f"{self.num_cpus:g} CPU" + (f" and {self.num_gpus:g} GPU" if self.num_gpus else "")
+        free = self.total_cpus - self.largest * self.num_cpus
+        return f"{count} predictor(s) with {holds} each; {free:g} of {self.total_cpus:g} CPUs read, decode and write"
+
+
+def cluster_nodes() -> list[Node]:
+    """The live machines of the connected cluster."""
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(cpus=each.get("CPU", 0), gpus=each.get("GPU", 0)) for each in resources]
+
+
+def make_plan(
+    nodes: list[Node],
+    concurrency: tuple[int, int] | None = None,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    default_num_gpus: float = 0,
+) -> Plan:
+    """Choose what was not asked for, and check that the whole can run.
+
+    Args:
+        concurrency: smallest and largest number of predictors; as many as fit by default.
+        num_cpus: CPUs a predictor; 1 by default, or 0 where the machine has only one.
+        num_gpus: GPUs a predictor; `default_num_gpus` by default, or 0 where there are none.
+
+    Raises:
+        UserError: the plan could never run; the message has the numbers and the flag to change.
+    """
+    total_cpus, total_gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    if num_gpus is None:
+        num_gpus = default_num_gpus if total_gpus >= default_num_gpus else 0
+    if num_cpus is None:
+        num_cpus = 1 if total_cpus > 1 else 0
+
+    room = sum(_fits(node, num_cpus, num_gpus) for node in nodes)
+    if room == 0:
+        wanted = f"--num-cpus {num_cpus:g} --num-gpus {num_gpus:g}"
+        largest_cpus, largest_gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
+        raise UserError(
+            f"no machine can hold a predictor of {wanted}: the largest has {largest_cpus:g} CPUs and "
+            f"{largest_gpus:g} GPUs. Ask for less, or point RAY_ADDRESS at a cluster that has more"
+        )
+    limit = min(room, _most_predictors_with_a_free_cpu(nodes, num_cpus, num_gpus))
+    if limit == 0:
+        raise UserError(
+            f"a predictor of --num-cpus {num_cpus:g} leaves no whole CPU to read and write with: "
+            f"there are {total_cpus:g} CPUs. Lower --num-cpus"
+        )
+    if concurrency is None:
+        # Decoding costs about as much as a small model: half of the CPUs for each. With GPUs, one predictor a GPU.
+        wish = room if num_gpus else total_cpus / 2 / num_cpus if num_cpus else 1
+        chosen = max(1, min(limit, int(wish)))
+        concurrency = (chosen, chosen)
+    if concurrency[0] > limit:
+        raise UserError(
+            f"--concurrency {concurrency[0]} can't run: {limit} is the most predictors of {num_cpus:g} CPU and "
+            f"{num_gpus:g} GPU that {total_cpus:g} CPUs and {total_gpus:g} GPUs can hold with one CPU left "
+            "to read, decode and write. Lower --concurrency or --num-cpus"
+        )
+    return Plan(concurrency[0], min(concurrency[1], limit), num_cpus, num_gpus, total_cpus)
+
+
+def check_training(nodes: list[Node], num_workers: int, want_gpu: bool) -> bool:
+    """Check that Ray Train's workers, with a CPU each, can all be placed.
+
+    Returns:
+        Whether each of them can have a GPU as well: `want_gpu`, unless the cluster has none at all.
+
+    Raises:
+        UserError: there is not room for all of them.
+    """
+    use_gpu = want_gpu and any(node.gpus for node in nodes)
+    room = sum(_fits(node, 1, 1 if use_gpu else 0) for node in nodes)
+    if num_workers > room:
+        kind = "a CPU and a GPU" if use_gpu else "a CPU"
+        raise UserError(f"--num-workers {num_workers} can't run: there is room for {room} with {kind} each")
+    return use_gpu
+
+
+def _fits(node: Node, num_cpus: float, num_gpus: float) -> int:
+    """How many predictors the node can hold at once."""
+    limits = [have / want for have, want in ((node.cpus, num_cpus), (node.gpus, num_gpus)) if want]
+    return math.floor(min(limits) + 1e-9) if limits else 1_000
+
+
+def _most_predictors_with_a_free_cpu(nodes: list[Node], num_cpus: float, num_gpus: float) -> int:
+    """The most predictors that, however Ray places them, leave a whole CPU on at least one node."""
+    if not num_cpus:
+        return 1_000 if any(node.cpus >= 1 for node in nodes) else 0
+    blocking = 0  # how many it takes to leave less than one CPU on every node
+    for node in nodes:
+        needed = max(0, math.floor((node.cpus - 1) / num_cpus + 1e-9) + 1)
+        if needed > _fits(node, num_cpus, num_gpus):
+            return 1_000  # this node runs out of GPUs first, so it always has a CPU to spare
+        blocking += needed
+    return max(0, blocking - 1)

@@ -1,0 +1,156 @@
+"""Batch inference on a real Ray: every row once, its prediction or its error, and nothing done twice."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import ray
+from conftest import PACKAGE, Example, run_cli
+
+from {{ cookiecutter.__package_name }} import inference
+from {{ cookiecutter.__package_name }}.errors import UserError
+from {{ cookiecutter.__package_name }}.inference import PredictBatch, predict
+from {{ cookiecutter.__package_name }}.predictor import Predictor
+
+
+def read_predictions(output: Path) -> pd.DataFrame:
+    return pd.read_parquet(output / "predictions").sort_values("id", ignore_index=True)
+
+
+@pytest.mark.usefixtures("two_cpus")
+class TestPredict:
+    """In one Ray with two CPUs, where the textbook's plan of an actor for every CPU never starts."""
+
+    def test_every_row_once(self, example: Example, tmp_path: Path) -> None:
+        summary = predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"))
+        rows = read_predictions(tmp_path / "run")
+        assert sorted(rows["id"]) == sorted(pd.read_parquet(example.manifest)["id"])
+        assert rows["error"].isna().all()
+        assert (summary["rows"], summary["failed"]) == (len(rows), 0)
+
+    def test_a_finished_run_is_left_alone(self, example: Example, tmp_path: Path) -> None:
+        first = predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"))
+        files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+        assert predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run")) == first
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == files
+
+    def test_another_run_on_the_same_folder_is_refused(self, example: Example, tmp_path: Path) -> None:
+        run = str(tmp_path / "run")
+        predict(str(example.manifest), str(example.checkpoint), run)
+        with pytest.raises(UserError, match="another batch size"):
+            predict(str(example.manifest), str(example.checkpoint), run, batch_size=7)
+        (tmp_path / "other.checkpoint").write_bytes(example.checkpoint.read_bytes() + b" ")
+        with pytest.raises(UserError, match="another checkpoint"):
+            predict(str(example.manifest), str(tmp_path / "other.checkpoint"), run)
+        with pytest.raises(UserError, match="holds other things"):
+            predict(str(example.manifest), str(example.checkpoint), str(tmp_path))
+
+    def test_it_goes_on_from_what_is_written(self, example: Example, tmp_path: Path) -> None:
+        run = tmp_path / "run"
+        predict(str(example.manifest), str(example.checkpoint), str(run))
+        whole = read_predictions(run)
+        (run / "summary.json").unlink()
+        files = sorted((run / "predictions").iterdir())
+        kept = set(pd.read_parquet(files[0])["id"])
+        files[1].write_bytes(files[1].read_bytes()[:-100])  # as a kill in the middle of writing leaves it
+        for file in files[2:]:
+            file.unlink()
+        summary = predict(str(example.manifest), str(example.checkpoint), str(run))
+        assert summary["rows_before"] == len(kept)
+        assert sorted(read_predictions(run)["id"]) == sorted(whole["id"])
+        assert files[0].exists()
+
+
+class FailsOnOdd(Predictor):
+    """A predictor that can't take some rows, nor any batch that they are in."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        (values,) = batch.values()
+        if (values.reshape(len(values), -1)[:, 0] % 2).any():
+            raise ValueError("odd")
+        return {"label": values.reshape(len(values), -1)[:, 0].astype(np.int64)}
+
+
+def make_batch(first_values: list[int], errors: list[str]) -> dict[str, Any]:
+    (name, blank), *_ = Predictor.blank.items()
+    values = np.stack([np.full_like(blank, first) for first in first_values])
+    return {"id": np.array([f"row {first}" for first in first_values]), "error": np.array(errors), name: values}
+
+
+def test_a_row_that_fails_does_not_take_its_batch_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "Predictor", FailsOnOdd)
+    table = PredictBatch()(make_batch([2, 3, 4, 6], ["", "", "decode: OSError: truncated", ""])).to_pylist()
+    assert [row["label"] for row in table] == [2, None, None, 6]
+    assert [row["error"] for row in table] == [None, "predict: ValueError: odd", "decode: OSError: truncated", None]
+
+
+def test_a_batch_of_failures_keeps_the_columns_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "Predictor", FailsOnOdd)
+    good, bad = PredictBatch()(make_batch([2], [""])), PredictBatch()(make_batch([3], [""]))
+    assert good.schema == bad.schema
+
+
+def test_killed_in_the_middle_it_goes_on(example: Example, tmp_path: Path) -> None:
+    once = pd.read_parquet(example.manifest)
+    manifest = pd.concat([once.assign(id=[f"{number} {id_}" for id_ in once["id"]]) for number in range(12)])
+    long = example.manifest.with_name("long.parquet")
+    manifest.to_parquet(long)
+    arguments = ["predict", "--input", long, "--checkpoint", example.checkpoint, "--output", tmp_path / "run"]
+
+    first = subprocess.Popen([sys.executable, "-m", PACKAGE, *map(str, arguments)])
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "run").glob("predictions/*.parquet"))) < 5:
+        assert first.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "nothing was written in two minutes"
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+    again = run_cli(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert "Going on:" in again.stdout
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 0 < summary["rows_before"] < len(manifest)
+    assert sorted(read_predictions(tmp_path / "run")["id"]) == sorted(manifest["id"])
+
+
+def test_gpus_that_are_not_there_are_refused_at_once(example: Example, tmp_path: Path) -> None:
+    arguments = ["predict", "--input", example.manifest, "--checkpoint", example.checkpoint]
+    refused = run_cli(*arguments, "--output", tmp_path / "run", "--num-gpus", "1", CUDA_VISIBLE_DEVICES="")
+    assert refused.returncode == 2
+    assert "no machine can hold a predictor of --num-cpus 1 --num-gpus 1" in refused.stderr
+
+
+def test_gpus_are_scheduled(example: Example, tmp_path: Path) -> None:
+    """With a logical GPU, which Ray hands out although the machine may have none."""
+    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        summary = predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"), num_gpus=1)
+    finally:
+        ray.shutdown()
+    assert "1 GPU each" in summary["plan"]
+    assert summary["failed"] == 0
+
+
+def test_too_many_failures_end_with_exit_code_1(example: Example, tmp_path: Path) -> None:
+    shutil.copytree(example.raw, tmp_path / "raw")
+    (tmp_path / "raw" / "broken").write_bytes(b"")
+    arguments = ["predict", "--input", tmp_path / "raw", "--checkpoint", example.checkpoint]
+    finished = run_cli(*arguments, "--output", tmp_path / "run", "--max-failure-rate", "0")
+    assert finished.returncode == 1, finished.stderr
+    assert "--max-failure-rate" in finished.stderr
+    errors = read_predictions(tmp_path / "run").set_index("id")["error"].dropna()
+    assert "labels.csv" in errors  # no image either
+    assert errors["broken"].startswith("decode: UnidentifiedImageError")

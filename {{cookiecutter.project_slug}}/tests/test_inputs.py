@@ -1,0 +1,83 @@
+"""Whatever --input points at becomes rows with unique ids. No Ray needed."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from {{ cookiecutter.__package_name }}.errors import UserError
+from {{ cookiecutter.__package_name }}.inputs import find_input
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.png", "b c#%é.png", "nested/deep/a.png", ".hidden"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"content")
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize(
+    ("source", "ids"),
+    [
+        ("", ["a.png", "b c#%é.png", "nested/deep/a.png"]),
+        ("/nested", ["deep/a.png"]),
+        ("/*.png", ["a.png", "b c#%é.png"]),
+        ("/**/a.png", ["a.png", "nested/deep/a.png"]),
+        ("/a.png", ["a.png"]),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["", "file://"])
+def test_files_become_rows(folder: Path, source: str, ids: list[str], protocol: str) -> None:
+    found = find_input(f"{protocol}{folder}{source}")
+    assert found.listing is not None
+    assert found.listing["id"].to_pylist() == ids
+    assert all(Path(path).is_file() for path in found.listing["path"].to_pylist())
+
+
+def test_a_remote_folder_keeps_its_uris() -> None:
+    import fsspec
+
+    fsspec.filesystem("memory").pipe("/bucket/images/a.png", b"content")
+    found = find_input("memory://bucket/images")
+    assert found.listing is not None
+    assert found.listing.to_pylist() == [{"id": "a.png", "path": "memory:///bucket/images/a.png"}]
+
+
+def test_parquet_is_read_as_it_is(tmp_path: Path) -> None:
+    pd.DataFrame({"id": ["x", "y"], "value": [1, 2]}).to_parquet(tmp_path / "table.parquet")
+    found = find_input(str(tmp_path / "table.parquet"))
+    assert found.listing is None
+    assert found.ids.to_pylist() == ["x", "y"]
+    assert found.folder == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"name": ["x"]}, "id"),
+        ({"id": ["x", "y", "x"]}, "ids must be unique, but x"),
+        ({"id": ["x", None]}, "empty in 1 rows"),
+        ({"id": []}, "no rows"),
+    ],
+)
+def test_a_table_without_unique_ids_is_refused(tmp_path: Path, columns: dict[str, list[str]], reason: str) -> None:
+    pd.DataFrame(columns).to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(UserError, match=reason):
+        find_input(str(tmp_path / "table.parquet"))
+
+
+@pytest.mark.parametrize("source", ["missing", "empty", "missing/*.png", "text.parquet"])
+def test_an_input_without_rows_is_refused(tmp_path: Path, source: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.parquet").write_text("no Parquet")
+    with pytest.raises(UserError, match="--input"):
+        find_input(str(tmp_path / source))
+
+
+def test_the_digest_tells_inputs_apart(folder: Path) -> None:
+    before = find_input(str(folder)).digest
+    assert find_input(str(folder)).digest == before
+    (folder / "new.png").write_bytes(b"content")
+    assert find_input(str(folder)).digest != before
