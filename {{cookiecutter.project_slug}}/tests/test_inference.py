@@ -72,8 +72,8 @@ class TestPredict:
 class FailsOnOdd(Predictor):
     """A predictor that can't take some rows, nor any batch that they are in."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = checkpoint
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         (values,) = batch.values()
@@ -90,14 +90,14 @@ def make_batch(first_values: list[int], errors: list[str]) -> dict[str, Any]:
 
 def test_a_row_that_fails_does_not_take_its_batch_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "Predictor", FailsOnOdd)
-    table = PredictBatch()(make_batch([2, 3, 4, 6], ["", "", "decode: OSError: truncated", ""])).to_pylist()
+    table = PredictBatch("none")(make_batch([2, 3, 4, 6], ["", "", "decode: OSError: truncated", ""])).to_pylist()
     assert [row["label"] for row in table] == [2, None, None, 6]
     assert [row["error"] for row in table] == [None, "predict: ValueError: odd", "decode: OSError: truncated", None]
 
 
 def test_a_batch_of_failures_keeps_the_columns_types(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inference, "Predictor", FailsOnOdd)
-    good, bad = PredictBatch()(make_batch([2], [""])), PredictBatch()(make_batch([3], [""]))
+    good, bad = PredictBatch("none")(make_batch([2], [""])), PredictBatch("none")(make_batch([3], [""]))
     assert good.schema == bad.schema
 
 
@@ -142,6 +142,15 @@ def test_gpus_are_scheduled(example: Example, tmp_path: Path) -> None:
         ray.shutdown()
     assert "1 GPU each" in summary["plan"]
     assert summary["failed"] == 0
+
+
+def test_a_checkpoint_that_is_none_is_refused_in_one_line(example: Example, tmp_path: Path) -> None:
+    (tmp_path / "broken").write_bytes(example.checkpoint.read_bytes()[:50])
+    arguments = ["predict", "--input", example.manifest, "--checkpoint", tmp_path / "broken"]
+    refused = run_cli(*arguments, "--output", tmp_path / "run")
+    assert refused.returncode == 2
+    assert f"error: the Predictor can't use --checkpoint {tmp_path / 'broken'}" in refused.stderr
+    assert "Traceback" not in refused.stdout + refused.stderr
 
 
 def test_too_many_failures_end_with_exit_code_1(example: Example, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import settings
-from .errors import UserError
 
 PROGRAM = __name__.partition(".")[0].replace("_", "-")
 DATA, MANIFEST = Path("data/raw"), Path("data/manifest.parquet")
@@ -18,14 +17,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 if all went well, 1 if more rows failed than --max-failure-rate allows, 2 for wrong usage or a plan that
-        can't run.
+        can't run, 3 if the run broke off, 130 if it was stopped with Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
+    except Exception as problem:
+        if options.verbose:
+            raise
+        # What happened on a worker arrives as text, its traceback first, then its reason, then what came of it.
+        story, *_ = f"{type(problem).__name__}: {problem}".split("\nThe above exception was the direct cause")
+        *_, reason = story.strip().splitlines()
+        _, is_the_users, advice = reason.partition("UserError: ")
+        print(f"error: {advice or reason}", file=sys.stderr)
+        if is_the_users:
+            return 2
+        print(f"Where it happened is shown by: {PROGRAM} --verbose {options.command} ...", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print("Stopped. The same command again goes on from what is written.", file=sys.stderr)
         return 130
@@ -123,7 +131,7 @@ Change next      {Path(__file__).with_name("predictor.py").relative_to(Path.cwd(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="From raw data to predictions on Ray, a command a step.")
     parser.add_argument("--verbose", action="store_true", help="show what Ray and its workers log, and tracebacks")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="all of the steps, in order, on the example's data")
     demo.set_defaults(run=run_demo)

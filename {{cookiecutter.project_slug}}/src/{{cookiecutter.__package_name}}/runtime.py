@@ -40,7 +40,7 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[
             log_to_driver=verbose,
             runtime_env=environment,
         )
-    logging.getLogger("ray.data").setLevel(level)
+    logging.getLogger("ray.data").setLevel(logging.INFO if verbose else logging.CRITICAL)  # what it logs, it raises too
     context = DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()  # bars for people; a log stays readable
     try:

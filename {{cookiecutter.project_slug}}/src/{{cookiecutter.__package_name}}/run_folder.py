@@ -1,0 +1,106 @@
+"""The folder of one run of `predict`: whose it is, what in it is done, and when it is finished.
+
+- run.json: what the run was asked; written first.
+- listing.parquet: the files that were found, unless the input was Parquet.
+- predictions/*.parquet: the rows; each file is complete, or has no footer and can't be read.
+- summary.json: written last; its absence means that the run is not finished.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from upath import UPath
+
+from .errors import UserError
+from .inputs import read_ids
+
+
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: a path or a URI.
+        claim: what the run was asked, by name. A run with another claim may not use the folder.
+
+    Raises:
+        UserError: the folder holds another run, or something else.
+    """
+
+    def __init__(self, path: str, claim: dict[str, Any]) -> None:
+        self.path = UPath(path)
+        self.claim = claim
+        self.predictions = self.path / "predictions"
+        if (self.path / "run.json").exists():
+            for name, earlier in json.loads((self.path / "run.json").read_text()).items():
+                if claim[name] != earlier:
+                    change = f": {earlier}, now {claim[name]}" if name in ("input", "batch size") else ""
+                    raise UserError(f"--output {path} holds a run with another {name}{change}. Choose another folder")
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise UserError(f"--output {path} holds other things than a run of `predict`. Choose another folder")
+
+    def summary(self) -> dict[str, Any] | None:
+        """The summary, if the run is finished."""
+        path = self.path / "summary.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def open(self) -> pa.ChunkedArray:
+        """Claim the folder, remove files that a killed run left half-written, and return the ids that are done."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        _write_whole(self.path / "run.json", self.claim)
+        files = []
+        for file in sorted(self.predictions.glob("*.parquet")):
+            try:
+                with file.open("rb") as stream:
+                    pq.read_metadata(stream)
+                files.append(str(file))
+            except pa.ArrowInvalid:
+                file.unlink()
+        return read_ids(files) if files else pa.chunked_array([], pa.string())
+
+    def write_listing(self, listing: pa.Table) -> str:
+        """Write the files that were found, for Ray Data to read, and return the path."""
+        path = self.path / "listing.parquet"
+        with path.open("wb") as file:
+            pq.write_table(listing, file)
+        return str(path)
+
+    def close(self, ids: pa.ChunkedArray, summary: dict[str, Any]) -> dict[str, Any]:
+        """Check that every one of `ids` came out exactly once, and write the summary, with the number of failed rows.
+
+        Raises:
+            RuntimeError: rows are missing, or there twice. It can't happen; if it does, nobody must trust the folder.
+        """
+        files = [str(file) for file in self.predictions.glob("*.parquet")]
+        written = read_ids(files)
+        missing = pc.sum(pc.invert(pc.is_in(ids, written))).as_py()
+        if missing or len(written) != len(ids):
+            raise RuntimeError(f"{self.predictions} has {len(written)} rows for {len(ids)}, and lacks {missing}")
+        errors = (pq.read_table(file, columns=["error"])["error"] for file in files)
+        failed = sum(len(each) - each.null_count for each in errors)
+        whole = {"rows": len(ids), "failed": failed, **summary}
+        _write_whole(self.path / "summary.json", whole)
+        return whole
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a file, by path or URI.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    digest = hashlib.sha256()
+    with UPath(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write_whole(path: UPath, content: dict[str, Any]) -> None:
+    """Write the file so that nobody ever sees a part of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.rename(path)
