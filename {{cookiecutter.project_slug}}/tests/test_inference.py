@@ -19,6 +19,7 @@ from {{ cookiecutter.__package_name }} import inference
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.inference import PredictBatch, predict
 from {{ cookiecutter.__package_name }}.predictor import Predictor
+from {{ cookiecutter.__package_name }}.run_folder import RunFolder
 
 
 def read_predictions(output: Path) -> pd.DataFrame:
@@ -101,26 +102,42 @@ def test_a_batch_of_failures_keeps_the_columns_types(monkeypatch: pytest.MonkeyP
     assert good.schema == bad.schema
 
 
+def test_a_second_process_on_the_same_folder_is_refused(example: Example, tmp_path: Path) -> None:
+    arguments = ["predict", "--input", example.manifest, "--checkpoint", example.checkpoint]
+    (tmp_path / "run").mkdir()
+    claim = {"input": "", "content of the input": "", "checkpoint": "", "batch size": 0}
+    first = RunFolder(str(tmp_path / "run"), claim)
+    first.open()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    second = run_cli(*arguments, "--output", tmp_path / "run")
+    assert second.returncode == 2
+    assert "another process is at work in it" in second.stderr
+
+
 def test_killed_in_the_middle_it_goes_on(example: Example, tmp_path: Path) -> None:
+    """Killed twice, in two ways, and run to its end by the third command."""
     once = pd.read_parquet(example.manifest)
     manifest = pd.concat([once.assign(id=[f"{number} {id_}" for id_ in once["id"]]) for number in range(12)])
     long = example.manifest.with_name("long.parquet")
     manifest.to_parquet(long)
     arguments = ["predict", "--input", long, "--checkpoint", example.checkpoint, "--output", tmp_path / "run"]
+    predictions = tmp_path / "run" / "predictions"
 
-    first = subprocess.Popen([sys.executable, "-m", PACKAGE, *map(str, arguments)])
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "run").glob("predictions/*.parquet"))) < 5:
-        assert first.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "nothing was written in two minutes"
-        time.sleep(0.02)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    assert not (tmp_path / "run" / "summary.json").exists()
+    for signal_ in (signal.SIGKILL, signal.SIGTERM):
+        before = len(list(predictions.glob("*.parquet")))
+        process = subprocess.Popen([sys.executable, "-m", PACKAGE, *map(str, arguments)])
+        deadline = time.monotonic() + 120
+        while len(list(predictions.glob("*.parquet"))) < before + 5:
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, "nothing was written in two minutes"
+            time.sleep(0.02)
+        process.send_signal(signal_)
+        assert process.wait(timeout=60) != 0
+        assert not (tmp_path / "run" / "summary.json").exists()
 
-    again = run_cli(*arguments)
-    assert again.returncode == 0, again.stderr
-    assert "Going on:" in again.stdout
+    finished = run_cli(*arguments)
+    assert finished.returncode == 0, finished.stderr
+    assert "Going on:" in finished.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert 0 < summary["rows_before"] < len(manifest)
     assert sorted(read_predictions(tmp_path / "run")["id"]) == sorted(manifest["id"])

@@ -1,8 +1,10 @@
 """The command line: one command a step, and `demo` for all of them in order."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from . import settings
@@ -87,8 +89,11 @@ def run_predict(options: argparse.Namespace) -> int:
             num_cpus=options.num_cpus,
             num_gpus=options.num_gpus,
         )
-    rate = f"{summary['rows_per_second']:.0f} rows/s, start-up included"
-    print(f"Predictions: {options.output}/predictions, {summary['rows']} rows, {summary['failed']} failed ({rate})")
+    print(f"Predictions: {options.output}/predictions, {summary['rows']} rows, {summary['failed']} failed")
+    print(
+        f"Speed: {summary['rows_per_second_steady']:.0f} rows/s, {summary['rows_per_second']:.0f} with start-up; "
+        f"held up by: {summary['held_up_by']}"
+    )
     if summary["failed"] > options.max_failure_rate * summary["rows"]:
         print(f"error: more rows failed than --max-failure-rate {options.max_failure_rate:g} allows", file=sys.stderr)
         return 1
@@ -128,6 +133,22 @@ Change next      {Path(__file__).with_name("predictor.py").relative_to(Path.cwd(
     return 0
 
 
+def run_doctor(options: argparse.Namespace) -> int:
+    from .doctor import examine
+    from .runtime import ray_session
+
+    checks = []
+    resources = (options.concurrency, options.num_cpus, options.num_gpus)
+    with ray_session(verbose=options.verbose):
+        for check in examine(PROGRAM, options.checkpoint, options.output, *resources):
+            checks.append(check)
+            if not options.json:
+                print(check, flush=True)
+    if options.json:
+        print(json.dumps([asdict(check) for check in checks], indent=2))
+    return 0 if all(check.ok for check in checks) else 2
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="From raw data to predictions on Ray, a command a step.")
     parser.add_argument("--verbose", action="store_true", help="show what Ray and its workers log, and tracebacks")
@@ -159,9 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--batch-size", type=_positive_int, default=settings.BATCH_SIZE, metavar="N", help="default: %(default)s"
     )
-    predict.add_argument("--concurrency", type=_concurrency, metavar="N|MIN:MAX", help="predictors; default: what fits")
-    predict.add_argument("--num-cpus", type=_amount, metavar="X", help="CPUs a predictor; default: 1")
-    predict.add_argument("--num-gpus", type=_amount, metavar="X", help="GPUs a predictor; default: see settings.py")
+    _add_resources(predict)
     predict.add_argument(
         "--max-failure-rate",
         type=_rate,
@@ -170,7 +189,20 @@ def _parser() -> argparse.ArgumentParser:
         help="share of rows that may fail before the exit code is 1; default: %(default)s",
     )
     predict.set_defaults(run=run_predict)
+
+    doctor = commands.add_parser("doctor", help="is this machine, or the cluster at RAY_ADDRESS, fit for `predict`?")
+    doctor.add_argument("--checkpoint", metavar="PATH", help="a file that every machine must be able to read")
+    doctor.add_argument("--output", metavar="DIR", help="a folder that every machine must be able to write in")
+    _add_resources(doctor)
+    doctor.add_argument("--json", action="store_true", help="for machines: a list of checks")
+    doctor.set_defaults(run=run_doctor)
     return parser
+
+
+def _add_resources(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--concurrency", type=_concurrency, metavar="N|MIN:MAX", help="predictors; default: what fits")
+    command.add_argument("--num-cpus", type=_amount, metavar="X", help="CPUs a predictor; default: 1")
+    command.add_argument("--num-gpus", type=_amount, metavar="X", help="GPUs a predictor; default: see settings.py")
 
 
 def _positive_int(text: str) -> int:

@@ -6,9 +6,9 @@ The folder of predictions is its own checkpoint (`run_folder.py`): a run that wa
 """
 
 import time
+from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,12 @@ import ray.data
 
 from . import settings
 from .errors import UserError
-from .inputs import find_input
+from .inputs import absolute, find_input
 from .predictor import Predictor
-from .preflight import cluster_nodes, make_plan
+from .preflight import Plan, cluster_nodes, make_plan
 from .run_folder import RunFolder, file_digest
+
+STAGES = {"decode_row": "decode", "PredictBatch": "predict", "Write": "write"}  # by names of Ray Data's operators
 
 
 def predict(
@@ -52,7 +54,7 @@ def predict(
         UserError: the input, the plan or the output folder does not allow the run.
     """
     started = time.monotonic()
-    checkpoint, output = _absolute(checkpoint), _absolute(output)  # a worker's folder may be another
+    checkpoint, output = absolute(checkpoint), absolute(output)  # a worker's folder may be another
     rows = find_input(source)
     try:
         digest = file_digest(checkpoint)
@@ -74,7 +76,7 @@ def predict(
     if len(done):
         print(f"Going on: {len(done)} of {len(rows.ids)} rows are done.", flush=True)
         dataset = dataset.map_batches(partial(leave_out, done=ray.put(done)), batch_size=None, batch_format="pyarrow")
-    (
+    predictions = (
         # Blocks are the unit of writing. A manifest of millions of rows is a few megabytes, one block if left alone:
         # nothing would be written before the end.
         dataset.repartition(target_num_rows_per_block=settings.ROWS_PER_BLOCK)
@@ -88,17 +90,55 @@ def predict(
             num_cpus=plan.num_cpus,
             num_gpus=plan.num_gpus,
         )
-        .write_parquet(str(folder.predictions), mode=ray.data.SaveMode.APPEND)
     )
-    seconds = time.monotonic() - started
+    if len(done) < len(rows.ids):
+        predictions.write_parquet(str(folder.predictions), mode=ray.data.SaveMode.APPEND)
     summary = {
         "rows_before": len(done),
-        "seconds": round(seconds, 3),
-        "rows_per_second": round((len(rows.ids) - len(done)) / seconds, 3),
+        **measure(predictions.get_stats_summary(), plan, len(rows.ids) - len(done), time.monotonic() - started),
         "plan": str(plan),
         "versions": {name: version(name) for name in ("ray", "torch", "pyarrow")},
     }
     return folder.close(rows.ids, summary)
+
+
+def measure(stats: Any, plan: Plan, rows: int, seconds: float) -> dict[str, Any]:
+    """Say where the time went, from Ray Data's statistics of a run.
+
+    Returns:
+        seconds: of the whole run; rows_per_second: over all of them, and in steady state: since the first prediction;
+        busy_seconds: by stage, summed over its tasks; held_up_by: the stage that its tasks kept busiest.
+    """
+    busy = dict.fromkeys(("read", "decode", "predict", "write"), 0.0)
+    first, last = [], []
+    for operator in _operators(stats):
+        if operator.wall_time is None:
+            continue
+        stage = next((stage for name, stage in STAGES.items() if name in operator.operator_name), "read")
+        busy[stage] += operator.wall_time.sum
+        last.append(operator.latest_end_time)
+        if stage == "predict":
+            first.append(operator.earliest_start_time)
+    steady = max(last) - min(first) if first else seconds
+    slots = {
+        "read": 1.0,
+        "decode": max(1.0, plan.free_cpus // settings.CPUS_PER_DECODER),
+        "predict": float(plan.largest),
+        "write": max(1.0, plan.free_cpus),
+    }
+    return {
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(rows / seconds, 3),
+        "rows_per_second_steady": round(rows / steady, 3),
+        "busy_seconds": {stage: round(time_, 3) for stage, time_ in busy.items()},
+        "held_up_by": max(busy, key=lambda stage: busy[stage] / slots[stage]),
+    }
+
+
+def _operators(stats: Any) -> Iterator[Any]:
+    for parent in stats.parents:
+        yield from _operators(parent)
+    yield from stats.operators_stats
 
 
 def leave_out(table: pa.Table, done: ray.ObjectRef[pa.ChunkedArray]) -> pa.Table:
@@ -160,10 +200,6 @@ class PredictBatch:
             if len(values) != len(rows):
                 raise ValueError(f"the Predictor returned {len(values)} values of {name} for {len(rows)} rows")
             outputs[name][rows] = values
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).absolute())
 
 
 def _describe(problem: Exception) -> str:

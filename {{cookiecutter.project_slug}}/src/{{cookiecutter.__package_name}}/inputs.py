@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
@@ -64,6 +65,11 @@ def find_input(source: str) -> Input:
     for id_ in ids:
         digest.update(f"{id_}\n".encode())
     return Input(files, listing, folder, ids, digest.hexdigest())
+
+
+def absolute(path: str) -> str:
+    """The path as every worker understands it, whichever folder it runs in. A URI stays as it is."""
+    return path if "://" in path else str(Path(path).absolute())
 
 
 def read_ids(files: list[str]) -> pa.ChunkedArray:

@@ -32,8 +32,13 @@ class Plan:
     def __str__(self) -> str:
         count = f"{self.smallest}" if self.smallest == self.largest else f"{self.smallest} to {self.largest}"
         holds = f"{self.num_cpus:g} CPU" + (f" and {self.num_gpus:g} GPU" if self.num_gpus else "")
-        free = self.total_cpus - self.largest * self.num_cpus
-        return f"{count} predictor(s) with {holds} each; {free:g} of {self.total_cpus:g} CPUs read, decode and write"
+        free = f"{self.free_cpus:g} of {self.total_cpus:g} CPUs read, decode and write"
+        return f"{count} predictor(s) with {holds} each; {free}"
+
+    @property
+    def free_cpus(self) -> float:
+        """What the largest number of predictors leaves for the other stages."""
+        return self.total_cpus - self.largest * self.num_cpus
 
 
 def cluster_nodes() -> list[Node]:

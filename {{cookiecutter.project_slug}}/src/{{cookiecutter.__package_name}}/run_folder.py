@@ -8,8 +8,10 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
+import filelock
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -34,6 +36,7 @@ class RunFolder:
         self.path = UPath(path)
         self.claim = claim
         self.predictions = self.path / "predictions"
+        self.lock = filelock.FileLock(str(self.path / ".lock"))
         if (self.path / "run.json").exists():
             for name, earlier in json.loads((self.path / "run.json").read_text()).items():
                 if claim[name] != earlier:
@@ -48,8 +51,17 @@ class RunFolder:
         return json.loads(path.read_text()) if path.exists() else None
 
     def open(self) -> pa.ChunkedArray:
-        """Claim the folder, remove files that a killed run left half-written, and return the ids that are done."""
+        """Claim the folder, remove files that a killed run left half-written, and return the ids that are done.
+
+        Raises:
+            UserError: another process is at work in it. (An object store has no locks: there, nothing is checked.)
+        """
         self.path.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.path, Path):
+            try:
+                self.lock.acquire(timeout=0)  # the system frees it when this process ends, however it ends
+            except filelock.Timeout:
+                raise UserError(f"--output {self.path}: another process is at work in it") from None
         _write_whole(self.path / "run.json", self.claim)
         files = []
         for file in sorted(self.predictions.glob("*.parquet")):
@@ -83,6 +95,7 @@ class RunFolder:
         failed = sum(len(each) - each.null_count for each in errors)
         whole = {"rows": len(ids), "failed": failed, **summary}
         _write_whole(self.path / "summary.json", whole)
+        self.lock.release()
         return whole
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from {{ cookiecutter.__package_name }}.data import write_raw_data
 from {{ cookiecutter.__package_name }}.errors import UserError
+from {{ cookiecutter.__package_name }}.inference import predict
 from {{ cookiecutter.__package_name }}.model import DigitClassifier, load_model, save_model
 from {{ cookiecutter.__package_name }}.predictor import Predictor
 from {{ cookiecutter.__package_name }}.preprocessing import decode, preprocess
@@ -76,6 +77,44 @@ def test_a_broken_image_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "scan.png").write_bytes(content)
     with pytest.raises(OSError, match="image"):
         decode({"path": str(tmp_path / "scan.png")})
+
+
+def test_an_upright_image_is_what_its_camera_saw(tmp_path: Path) -> None:
+    image = Image.new("L", (8, 8))
+    image.paste(255, (0, 0, 8, 4))  # the upper half is white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    image.save(tmp_path / "scan.png", exif=exif)
+    turned = decode({"path": str(tmp_path / "scan.png")})["image"]
+    assert turned[:, 4:].min() > 200
+    assert turned[:, :4].max() < 50
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_every_file_becomes_a_row_and_bad_ones_an_error(example: Example, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    (folder / "nested").mkdir(parents=True)
+    scan = Image.new("L", (30, 20), 255)
+    good = ["plain.png", "a b.png", "it's 1.png", "#1.png", "100%20.png", "größe.png", "nested/plain.png", "jpeg.png"]
+    for name in good[:-1]:
+        scan.save(folder / name)
+    scan.save(folder / "jpeg.png", "JPEG")
+    scan.save(folder / "film.gif", save_all=True, append_images=[Image.new("L", (30, 20))])
+    whole = (folder / "plain.png").read_bytes()
+    for kept in (0, 7, 20, len(whole) // 2):
+        (folder / f"first-{kept}-bytes.png").write_bytes(whole[:kept])
+    (folder / "text.png").write_text("not an image")
+    Image.new("1", (20_000, 20_000)).save(folder / "bomb.png")
+    (folder / "dangling.png").symlink_to(tmp_path / "nowhere")
+    bad = [path.name for path in folder.glob("first-*")] + ["text.png", "bomb.png", "dangling.png"]
+
+    predict(str(folder), str(example.checkpoint), str(tmp_path / "run"))
+    rows = pd.read_parquet(tmp_path / "run" / "predictions").set_index("id")
+    assert sorted(rows.index) == sorted([*good, "film.gif", *bad])
+    assert rows.loc[[*good, "film.gif"], "error"].isna().all()
+    assert rows.loc[bad, "error"].fillna("").str.startswith("decode: ").all()
+    assert rows.loc[bad, "label"].isna().all()
+    assert "DecompressionBombError" in str(rows.loc["bomb.png", "error"])
 
 
 def test_a_model_survives_its_checkpoint(tmp_path: Path) -> None:

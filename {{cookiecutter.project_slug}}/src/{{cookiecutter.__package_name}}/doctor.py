@@ -1,0 +1,121 @@
+"""`doctor`: is this machine, or the cluster, fit for `predict`? One line a check, with the remedy."""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import requires, version
+from pathlib import Path
+from typing import Any
+
+import ray
+from packaging.requirements import Requirement
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from upath import UPath
+
+from . import settings
+from .errors import UserError
+from .inputs import absolute
+from .preflight import cluster_nodes, make_plan
+
+DISK_NEEDED = 5 * 2**30  # bytes: what Ray spills and logs on a quiet day
+ANSWER_WITHIN = 60.0  # seconds that a machine has for looking at itself
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at, whether it is well, what was seen, and, if it is not well, what to do."""
+
+    name: str
+    ok: bool
+    seen: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.ok else 'FAIL'} {self.name}: {self.seen}" + (f". {self.remedy}" if not self.ok else "")
+
+
+def examine(
+    project: str,
+    checkpoint: str | None = None,
+    output: str | None = None,
+    concurrency: tuple[int, int] | None = None,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+) -> Iterator[Check]:
+    """Look at the Ray that is running, and at each of its machines.
+
+    Args:
+        project: name of the distribution whose requirements are to be met.
+        checkpoint, output: what `predict` would be given: every machine must reach them.
+        concurrency, num_cpus, num_gpus: of the predictors, see `preflight.make_plan`.
+    """
+    for name in ("ray", "torch", "pandas"):
+        wanted = next(each for each in map(Requirement, requires(project) or []) if each.name == name)
+        fits = wanted.specifier.contains(version(name), prereleases=True)
+        yield Check(name, fits, version(name), f"The project asks for {wanted.specifier}: install it anew")
+
+    yield _check_token()
+    try:
+        plan = make_plan(cluster_nodes(), concurrency, num_cpus, num_gpus, settings.GPUS_PER_PREDICTOR)
+        yield Check("plan", True, str(plan))
+    except UserError as problem:
+        yield Check("plan", False, str(problem), "Nothing would ever run")
+
+    paths = [path and absolute(path) for path in (checkpoint, output)]
+    here = _look(None, None)
+    looks = {
+        node["NodeManagerAddress"]: ray.remote(_look)
+        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+        .remote(*paths)
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+    for address, look in looks.items():
+        yield from _check_machine(address, look, here)
+
+
+def _check_machine(address: str, look: Any, here: dict[str, Any]) -> Iterator[Check]:
+    name = f"machine {address}"
+    try:
+        there = ray.get(look, timeout=ANSWER_WITHIN)
+    except (ray.exceptions.RayError, TimeoutError) as problem:
+        yield Check(name, False, f"no answer ({type(problem).__name__})", "Look at its logs in /tmp/ray/session_latest")
+        return
+    same = there["versions"] == here["versions"]
+    yield Check(f"{name} versions", same, there["versions"], f"This machine has {here['versions']}: make them the same")
+    free, seen = there["free_disk"], f"{there['free_disk'] / 2**30:.0f} GiB free in /tmp"
+    yield Check(f"{name} disk", free >= DISK_NEEDED, seen, "Ray spills there: make room")
+    for path, trouble in there["problems"].items():
+        yield Check(f"{name} path", not trouble, trouble or path, "Put it on storage that every machine reaches")
+
+
+def _look(checkpoint: str | None, output: str | None) -> dict[str, Any]:
+    """What a machine sees when it looks at itself. Runs on each of them."""
+    problems = {}
+    if checkpoint:
+        problems[checkpoint] = "" if UPath(checkpoint).is_file() else f"there is no file {checkpoint}"
+    if output:
+        try:
+            folder = next(each for each in (UPath(output), *UPath(output).parents) if each.exists())
+            probe = folder / f".doctor-{platform.node()}-{os.getpid()}"
+            probe.write_text("")
+            probe.unlink()
+            problems[output] = ""
+        except OSError as problem:
+            problems[output] = f"can't write in {output}: {problem.strerror or problem}"
+    return {
+        "versions": f"Python {platform.python_version()}, Ray {ray.__version__}",
+        "free_disk": shutil.disk_usage("/tmp").free,
+        "problems": problems,
+    }
+
+
+def _check_token() -> Check:
+    if not os.environ.get("RAY_ADDRESS"):
+        return Check("token", True, "Ray on this machine makes its own")
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    has_one = bool(os.environ.get("RAY_AUTH_TOKEN")) or token.is_file()
+    remedy = f"Whoever reaches the cluster can run code on it: see cluster/README.md, and copy its token to {token}"
+    return Check("token", has_one, "this machine has one" if has_one else f"no file {token}", remedy)
