@@ -7,7 +7,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.5.1"
-nox.options.default_venv_backend = "uv"
+nox.options.default_venv_backend = "virtualenv"  # pip follows the machine's own settings, such as a mirror; uv does not
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "tests"]
 

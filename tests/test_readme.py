@@ -1,8 +1,10 @@
 """The commands in README.md, run word for word in a fresh copy of the repository."""
 
+import os
 import re
 import shutil
 import subprocess
+import urllib.request
 from pathlib import Path
 
 from conftest import TEMPLATE, run
@@ -39,10 +41,23 @@ def test_the_command_for_the_demo(tmp_path: Path) -> None:
     predictions = read_all(copy / "my-ray-project/outputs/demo/predictions")
     assert predictions
 
+    torch = run(".nox/demo/bin/python", "-c", "import torch; print(torch.version.cuda)", folder=copy / "my-ray-project")
+    assert torch.stdout.strip() == "None" or not cpu_build_can_be_had()
+
     again = run("bash", "-c", COMMANDS[0], folder=copy)  # a second run says the same and writes nothing twice
     assert again.returncode == 0, again.stdout
     assert accuracy[0] in again.stdout
     assert read_all(copy / "my-ray-project/outputs/demo/predictions") == predictions
+
+
+def cpu_build_can_be_had() -> bool:
+    if os.environ.get("PIP_FIND_LINKS"):
+        return True
+    try:
+        urllib.request.urlopen("https://download.pytorch.org/whl/cpu/torch/", timeout=10).close()
+    except OSError:
+        return False
+    return True
 
 
 def read_all(folder: Path) -> dict[str, bytes]:

@@ -1,6 +1,5 @@
 """The project's tasks, for people and for CI alike: `nox -s demo`, `nox -s tests`, `nox -s lint`."""
 
-import ast
 import os
 import subprocess
 import sys
@@ -47,21 +46,22 @@ def install(session: nox.Session) -> None:
 
 def package_sources() -> dict[str, str]:
     """What uv must be told: it reads no pip settings, and gives up where PyTorch's own index does not answer."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    )
-    pip: dict[str, str] = {}
-    for line in listed.stdout.splitlines():  # such as global.index-url='https://...'; environment variables come first
-        name, _, value = line.partition("=")
-        pip.setdefault(name.rpartition(".")[2], ast.literal_eval(value))
     sources = {}
-    if "index-url" in pip:
-        sources["UV_DEFAULT_INDEX"] = pip["index-url"]
-    if "find-links" in pip:
-        sources["UV_FIND_LINKS"] = ",".join(pip["find-links"].split())
+    if index := pip_setting("index-url"):
+        sources["UV_DEFAULT_INDEX"] = index
+    if links := pip_setting("find-links"):
+        sources["UV_FIND_LINKS"] = ",".join(links.split())
     for index in PROJECT.get("tool", {}).get("uv", {}).get("index", []):
         try:
             urllib.request.urlopen(index["url"] + "/torch/", timeout=10).close()
         except OSError:
             sources["UV_NO_SOURCES_PACKAGE"] = "torch"
     return {name: value for name, value in sources.items() if name not in os.environ}
+
+
+def pip_setting(name: str) -> str:
+    """A setting of pip's, from the environment or, if the Python that runs nox has pip, from its files."""
+    if value := os.environ.get("PIP_" + name.replace("-", "_").upper()):
+        return value
+    command = [sys.executable, "-m", "pip", "config", "get", f"global.{name}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
