@@ -11,7 +11,13 @@ ANSWERS = json.loads(
 {{ cookiecutter | tojson }}
 """
 )
-PACKAGES = "cookiecutter fsspec modin numpy nox pandas pip PIL pyarrow pytest ray safetensors sklearn torch upath uv"
+# What the project needs, by the names of distributions and of imports: its own name must be none of them.
+PACKAGES = """
+aiohttp attrs boto3 botocore click conftest filelock fsspec hatchling jinja2 joblib jsonschema modin msgpack mypy nox
+numpy packaging pandas pandas-stubs pillow pip pre-commit protobuf psutil pyarrow pydantic pytest pyyaml ray requests
+ruff s3fs safetensors scikit-learn scipy setuptools six sklearn sympy tensorboardx test tests torch types-pyyaml
+universal-pathlib upath uv virtualenv wheel yaml
+"""
 
 
 def problems(answers):
@@ -23,15 +29,15 @@ def problems(answers):
             yield f"{question} has a line break or another control character: type it as one line of text"
     slug = answers["project_slug"]
     package = slug.replace("-", "_")
-    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", slug) or len(slug) > 40:
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", slug) or len(slug) > 40:
         yield (
             f"project_slug {slug!r} can't be a package: type at most 40 lower-case letters, digits and single "
             "dashes, a letter first, such as my-ray-project"
         )
     elif keyword.iskeyword(package):
         yield f"project_slug {slug!r} is a keyword of Python: type another, such as {slug}-project"
-    elif package in sys.stdlib_module_names or package in PACKAGES.split() or package in ("test", "tests"):
-        yield f"project_slug {slug!r} would hide the Python package {package}: type another, such as {slug}-project"
+    elif package in sys.stdlib_module_names or slug in PACKAGES.split():
+        yield f"project_slug {slug!r} would hide the package {slug}: type another, such as {slug}-project"
     if not re.fullmatch(r"[^@\s\"\\<>]+@[^@\s\"\\<>]+", answers["author_email"]):
         yield f"author_email {answers['author_email']!r} is no e-mail address: type one, such as you@example.com"
 

@@ -15,7 +15,8 @@ TEMPLATE = Path(__file__).parents[1]
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text())
 CHOICES = {name: answer for name, answer in QUESTIONS.items() if isinstance(answer, list) and name[0] != "_"}
 COMBINATIONS = [dict(zip(CHOICES, answers, strict=True)) for answers in itertools.product(*CHOICES.values())]
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHON = RUNNING if RUNNING in CHOICES["python_version"] else CHOICES["python_version"][0]
 
 
 def bake(folder: Path, **answers: str) -> Path:

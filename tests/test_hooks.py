@@ -1,5 +1,6 @@
 """The hooks: bad answers are refused in one line, and good ones come out as they were typed."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -20,9 +21,11 @@ def cookiecutter(folder: Path, *answers: str):
         ("project_slug=" + "a" * 41, "at most 40"),
         ("project_slug=класс", "can't be a package"),
         ("project_slug=class", "is a keyword of Python"),
-        ("project_slug=json", "would hide the Python package json"),
-        ("project_slug=ray", "would hide the Python package ray"),
-        ("project_slug=test", "would hide the Python package test"),
+        ("project_slug=snake_case", "can't be a package"),
+        ("project_slug=json", "would hide the package json"),
+        ("project_slug=ray", "would hide the package ray"),
+        ("project_slug=scikit-learn", "would hide the package scikit-learn"),
+        ("project_slug=test", "would hide the package test"),
         ("project_name=two\nlines", "project_name has a line break"),
         ("description=two\nlines", "description has a line break"),
         ("author_name=a\tb", "author_name has a line break or another control character"),
@@ -86,4 +89,4 @@ def test_the_last_lines_are_the_next_commands_and_they_work(tmp_path: Path) -> N
     assert made.stdout.rstrip().endswith(commands[-1])
     finished = run("bash", "-ec", "\n".join(commands), folder=tmp_path)
     assert finished.returncode == 0, finished.stdout
-    assert "Accuracy on 360 held-out rows: 9" in finished.stdout
+    assert re.search(r"Accuracy on 360 held-out rows: (9[7-9]|100)", finished.stdout)

@@ -1,4 +1,4 @@
-"""Made projects, for CPU and for GPU: their own nox sessions, their pre-commit, and both installers."""
+"""Made projects, for CPU and for GPU: their own nox sessions, their pre-commit, and uv and pip."""
 
 import sys
 from pathlib import Path
@@ -12,6 +12,12 @@ def test_its_own_nox_session_passes(project: Path, session: str) -> None:
     result = run(sys.executable, "-m", "nox", "--session", session, folder=project)
     print(result.stdout)
     assert result.returncode == 0
+
+
+def test_pip_installs_it_too(project: Path) -> None:
+    resolved = run(sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-", ".", folder=project)
+    assert resolved.returncode == 0, resolved.stdout
+    assert '"name": "my-ray-project"' in resolved.stdout
 
 
 def test_pre_commit_changes_nothing(project: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from conftest import PACKAGE, Example, run_cli
 
 from {{ cookiecutter.__package_name }} import inference
 from {{ cookiecutter.__package_name }}.errors import UserError
-from {{ cookiecutter.__package_name }}.inference import PredictBatch, predict
+from {{ cookiecutter.__package_name }}.inference import PredictBatch, decode_row, predict
 from {{ cookiecutter.__package_name }}.predictor import Predictor
 from {{ cookiecutter.__package_name }}.run_folder import RunFolder
 
@@ -74,7 +75,7 @@ class FailsOnOdd(Predictor):
     """A predictor that can't take some rows, nor any batch that they are in."""
 
     def __init__(self, checkpoint: str) -> None:
-        self.checkpoint = checkpoint
+        pass
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         (values,) = batch.values()
@@ -94,6 +95,19 @@ def test_a_row_that_fails_does_not_take_its_batch_with_it(monkeypatch: pytest.Mo
     table = PredictBatch("none")(make_batch([2, 3, 4, 6], ["", "", "decode: OSError: truncated", ""])).to_pylist()
     assert [row["label"] for row in table] == [2, None, None, 6]
     assert [row["error"] for row in table] == [None, "predict: ValueError: odd", "decode: OSError: truncated", None]
+
+
+@pytest.mark.parametrize("row", [{"id": "null", "path": None}, {"id": "number", "path": 3}, {"id": "no path"}])
+def test_a_row_without_a_path_is_an_error_like_any_other(row: dict[str, Any]) -> None:
+    assert decode_row(row, "/folder")["error"].startswith("decode: ")
+
+
+def test_a_row_of_another_shape_is_an_error_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    larger = {name: np.stack([value, value]) for name, value in Predictor.blank.items()}
+    monkeypatch.setattr(Predictor, "decode", staticmethod(lambda _: larger))
+    decoded = decode_row({"id": "large"}, "/folder")
+    assert "not as in Predictor.blank" in decoded["error"]
+    assert all(decoded[name].shape == value.shape for name, value in Predictor.blank.items())
 
 
 def test_a_batch_of_failures_keeps_the_columns_types(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,11 +166,23 @@ def test_gpus_that_are_not_there_are_refused_at_once(example: Example, tmp_path:
 
 def test_gpus_are_scheduled(example: Example, tmp_path: Path) -> None:
     """With a logical GPU, which Ray hands out although the machine may have none."""
+    free_gpus = []
     ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.2):
+            free_gpus.append(ray.available_resources().get("GPU", 0))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     try:
         summary = predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"), num_gpus=1)
     finally:
+        ended.set()
+        watcher.join()
         ray.shutdown()
+    assert min(free_gpus) == 0  # while it ran, the predictor held it
     assert "1 GPU each" in summary["plan"]
     assert summary["failed"] == 0
 
@@ -168,6 +194,9 @@ def test_a_checkpoint_that_is_none_is_refused_in_one_line(example: Example, tmp_
     assert refused.returncode == 2
     assert f"error: the Predictor can't use --checkpoint {tmp_path / 'broken'}" in refused.stderr
     assert "Traceback" not in refused.stdout + refused.stderr
+    # Nothing is predicted yet, so the folder is still free.
+    arguments[-1] = example.checkpoint
+    assert run_cli(*arguments, "--output", tmp_path / "run").returncode == 0
 
 
 def test_too_many_failures_end_with_exit_code_1(example: Example, tmp_path: Path) -> None:

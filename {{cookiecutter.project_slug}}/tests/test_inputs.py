@@ -43,6 +43,7 @@ def test_a_remote_folder_keeps_its_uris() -> None:
     found = find_input("memory://bucket/images")
     assert found.listing is not None
     assert found.listing.to_pylist() == [{"id": "a.png", "path": "memory:///bucket/images/a.png"}]
+    assert found.folder == "memory:///bucket/images"
 
 
 def test_parquet_is_read_as_it_is(tmp_path: Path) -> None:
@@ -51,6 +52,18 @@ def test_parquet_is_read_as_it_is(tmp_path: Path) -> None:
     assert found.listing is None
     assert found.ids.to_pylist() == ["x", "y"]
     assert found.folder == str(tmp_path)
+
+
+def test_a_folder_of_parquet_may_hold_what_spark_puts_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "with [brackets].parquet"
+    folder.mkdir()
+    pd.DataFrame({"id": ["x"]}).to_parquet(folder / "part-0.parquet")
+    (folder / "_SUCCESS").write_text("")
+    assert find_input(str(folder)).ids.to_pylist() == ["x"]
+    assert find_input(str(folder)).folder == str(tmp_path)
+    (folder / "notes.txt").write_text("")
+    with pytest.raises(UserError, match="lie beside others"):
+        find_input(str(folder))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ def test_without_a_gpu_the_default_falls_back_to_the_cpu() -> None:
         ([Node(2, 0)], {"concurrency": (2, 2)}, "--concurrency 2 can't run: 1 is the most"),
         ([Node(2, 0)], {"concurrency": (2, 2), "num_cpus": 0.9}, "--concurrency 2 can't run: 1 is the most"),
         ([Node(4, 0)] * 3, {"concurrency": (3, 3), "num_cpus": 4}, "--concurrency 3 can't run: 2 is the most"),
+        ([Node(0, 0)], {}, "wait for the cluster's workers"),
+        ([Node(8, 2)], {"concurrency": (3, 3), "num_gpus": 0.6}, "--concurrency 3 can't run: 2 is the most"),
         ([Node(8, 1)], {"concurrency": (2, 2), "num_gpus": 1}, "--concurrency 2 can't run: 1 is the most"),
     ],
 )

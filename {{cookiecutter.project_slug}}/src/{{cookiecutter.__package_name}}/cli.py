@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -30,14 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What happened on a worker arrives as text, its traceback first, then its reason, then what came of it.
         story, *_ = f"{type(problem).__name__}: {problem}".split("\nThe above exception was the direct cause")
         *_, reason = story.strip().splitlines()
-        _, is_the_users, advice = reason.partition("UserError: ")
-        print(f"error: {advice or reason}", file=sys.stderr)
+        _, is_the_users, advice = story.rpartition("UserError: ")
+        advice = " ".join(advice.split()) if is_the_users else reason
+        print(f"error: {advice}", file=sys.stderr)
         if is_the_users:
             return 2
         print(f"Where it happened is shown by: {PROGRAM} --verbose {options.command} ...", file=sys.stderr)
         return 3
     except KeyboardInterrupt:
-        print("Stopped. The same command again goes on from what is written.", file=sys.stderr)
+        print("Stopped. Give the same command again: what is finished is kept.", file=sys.stderr)
         return 130
 
 
@@ -71,7 +73,7 @@ def run_train(options: argparse.Namespace) -> int:
 
     with ray_session(verbose=options.verbose):
         metrics = train(str(options.input), options.output, num_workers=options.num_workers)
-    print(f"Model: {options.output}, accuracy on the test split {metrics['best']['accuracy']:.1%}")
+    print(f"Model: {options.output}, accuracy on the test split {metrics['last']['accuracy']:.1%}")
     return 0
 
 
@@ -128,7 +130,7 @@ Accuracy on {rows} held-out rows: {accuracy:.1%}
 The project      {Path.cwd()}
 The predictions  {PREDICTIONS}/predictions/*.parquet
 Run next         {PROGRAM} predict --input {DATA / "images"} --checkpoint {checkpoint} --output outputs/mine
-Change next      {Path(__file__).with_name("predictor.py").relative_to(Path.cwd())}: your own model, see README.md"""
+Change next      {os.path.relpath(Path(__file__).with_name("predictor.py"))}: your own model, see README.md"""
     )
     return 0
 

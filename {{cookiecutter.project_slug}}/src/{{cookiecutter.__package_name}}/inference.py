@@ -5,10 +5,12 @@
 The folder of predictions is its own checkpoint (`run_folder.py`): a run that was killed goes on from the ids in it.
 """
 
+import hashlib
 import time
 from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
+import torch
 
 from . import settings
 from .errors import UserError
@@ -60,15 +63,22 @@ def predict(
         digest = file_digest(checkpoint)
     except OSError as problem:
         raise UserError(f"--checkpoint {checkpoint}: {problem.strerror or problem}. `train` writes one") from None
-    claim = {"input": source, "content of the input": rows.digest, "checkpoint": digest, "batch size": batch_size}
+    claim = {
+        "input": source,
+        "content of the input": rows.digest,
+        "checkpoint": digest,
+        "Predictor (its code or its precision)": _predictor_digest(),
+        "batch size": batch_size,
+    }
     folder = RunFolder(output, claim)
     if finished := folder.summary():
         print(f"{output} holds this run, finished: nothing to do.")
         return finished
     plan = make_plan(cluster_nodes(), concurrency, num_cpus, num_gpus, settings.GPUS_PER_PREDICTOR)
     print(f"Plan: {plan}.", flush=True)
-    if settings.GPUS_PER_PREDICTOR and not plan.num_gpus:
-        print("No GPU here: predicting on the CPU.")
+    device = _device(plan)
+    if device == "cpu" and (plan.num_gpus or settings.GPUS_PER_PREDICTOR):
+        print(("Ray has GPUs, but torch sees none" if plan.num_gpus else "No GPU here") + ": predicting on the CPU.")
 
     done = folder.open()
     files = rows.files if rows.listing is None else [folder.write_listing(rows.listing)]
@@ -76,15 +86,16 @@ def predict(
     if len(done):
         print(f"Going on: {len(done)} of {len(rows.ids)} rows are done.", flush=True)
         dataset = dataset.map_batches(partial(leave_out, done=ray.put(done)), batch_size=None, batch_format="pyarrow")
+    # With as many CPUs as a predictor the decoder would be fused with it, and nothing decoded while the model runs.
+    decoder_cpus = settings.CPUS_PER_DECODER + (0.01 if plan.num_cpus == settings.CPUS_PER_DECODER else 0)
     predictions = (
         # Blocks are the unit of writing. A manifest of millions of rows is a few megabytes, one block if left alone:
         # nothing would be written before the end.
         dataset.repartition(target_num_rows_per_block=settings.ROWS_PER_BLOCK)
-        # With as many CPUs as a predictor it would be fused with it: then nothing is decoded while the model runs.
-        .map(partial(decode_row, folder=rows.folder), num_cpus=settings.CPUS_PER_DECODER)
+        .map(partial(decode_row, folder=rows.folder), num_cpus=decoder_cpus)
         .map_batches(
             PredictBatch,
-            fn_constructor_kwargs={"checkpoint": checkpoint, "precision": settings.PRECISION},
+            fn_constructor_kwargs={"checkpoint": checkpoint, "device": device, "precision": settings.PRECISION},
             compute=ray.data.ActorPoolStrategy(min_size=plan.smallest, max_size=plan.largest),
             batch_size=batch_size,
             num_cpus=plan.num_cpus,
@@ -97,9 +108,23 @@ def predict(
         "rows_before": len(done),
         **measure(predictions.get_stats_summary(), plan, len(rows.ids) - len(done), time.monotonic() - started),
         "plan": str(plan),
+        "device": device,
         "versions": {name: version(name) for name in ("ray", "torch", "pyarrow")},
     }
     return folder.close(rows.ids, summary)
+
+
+def _device(plan: Plan) -> str:
+    """Where the predictors compute: "cuda" if the plan gives them GPUs, and torch sees those, else "cpu"."""
+    if not plan.num_gpus:
+        return "cpu"
+    sees_cuda = ray.remote(torch.cuda.is_available).options(num_gpus=plan.num_gpus)
+    return "cuda" if ray.get(sees_cuda.remote()) else "cpu"
+
+
+def _predictor_digest() -> str:
+    files = [Path(__file__).with_name(name) for name in ("model.py", "predictor.py", "preprocessing.py")]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files) + settings.PRECISION.encode()).hexdigest()
 
 
 def measure(stats: Any, plan: Plan, rows: int, seconds: float) -> dict[str, Any]:
@@ -148,10 +173,14 @@ def leave_out(table: pa.Table, done: ray.ObjectRef[pa.ChunkedArray]) -> pa.Table
 
 def decode_row(row: dict[str, Any], folder: str) -> dict[str, Any]:
     """Decode one row; a row that can't be decoded becomes a blank one with its error."""
-    if "path" in row and not row["path"].startswith("/") and "://" not in row["path"]:
-        row = {**row, "path": f"{folder}/{row['path']}"}
     try:
-        return {"id": row["id"], "error": "", **Predictor.decode(row)}
+        if "path" in row and not row["path"].startswith("/") and "://" not in row["path"]:
+            row = {**row, "path": f"{folder}/{row['path']}"}
+        decoded = Predictor.decode(row)
+        for name, blank in Predictor.blank.items():
+            if (decoded[name].shape, decoded[name].dtype) != (blank.shape, blank.dtype):
+                raise ValueError(f"{name} is {decoded[name].dtype} {decoded[name].shape}, not as in Predictor.blank")
+        return {"id": row["id"], "error": "", **decoded}
     except Exception as problem:  # whatever is wrong with one row must not end the run
         return {"id": row["id"], "error": f"decode: {_describe(problem)}", **Predictor.blank}
 
@@ -203,7 +232,7 @@ class PredictBatch:
 
 
 def _describe(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {problem}"
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"[:500]
 
 
 def _to_arrow(values: np.ndarray, failed: np.ndarray) -> pa.Array:

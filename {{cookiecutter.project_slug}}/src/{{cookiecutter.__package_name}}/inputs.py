@@ -12,6 +12,9 @@ import pyarrow.dataset
 
 from .errors import UserError
 
+# What file systems call a file's size and the time of its last change.
+CHANGES = ("size", "mtime", "created", "LastModified", "updated", "last_modified")
+
 
 @dataclass(frozen=True)
 class Input:
@@ -21,7 +24,7 @@ class Input:
     listing: pa.Table | None  # columns id and path, unless the files are Parquet
     folder: str  # where relative paths in Parquet rows start from
     ids: pa.ChunkedArray
-    digest: str  # of the files' names and sizes and of the ids: the same input has the same digest
+    digest: str  # of the files' names, sizes and times and of the ids: an input that changed has another
 
 
 def find_input(source: str) -> Input:
@@ -38,37 +41,45 @@ def find_input(source: str) -> Input:
     filesystem, root = fsspec.url_to_fs(source)
     magic = re.search(r"[*?\[]", root)
     if filesystem.isdir(root):
-        found, folder = filesystem.find(root, detail=True), root
+        found, folder, table_folder = filesystem.find(root, detail=True), root, filesystem._parent(root)
     elif filesystem.exists(root):
-        found, folder = {root: filesystem.info(root)}, filesystem._parent(root)
+        found, folder, table_folder = {root: filesystem.info(root)}, *[filesystem._parent(root)] * 2
     elif magic:
-        found, folder = filesystem.glob(root, detail=True), filesystem._parent(root[: magic.start()] + "*")
+        found = filesystem.glob(root, detail=True)
+        folder = table_folder = filesystem._parent(root[: magic.start()] + "*")
     else:
         raise UserError(f"--input {source}: there is no such file or folder")
-    sizes = {
-        path: found[path]["size"]
-        for path in sorted(found)
-        if found[path]["type"] != "directory" and not path.rsplit("/", 1)[-1].startswith(".")
-    }
-    if not sizes:
+    paths = [
+        path
+        for path, info in sorted(found.items())
+        if info["type"] != "directory" and not path.rsplit("/", 1)[-1].startswith(".")
+    ]
+    tables = [path for path in paths if path.endswith(".parquet")]
+    if not paths:
         raise UserError(f"--input {source}: there are no files")
 
-    # Local paths stay plain: in a file:// URI a "%" or "#" of a name would need escapes.
-    files = list(sizes) if "file" in filesystem.protocol else [filesystem.unstrip_protocol(path) for path in sizes]
-    if all(path.endswith(".parquet") for path in files):
-        listing, folder = None, filesystem._parent(root) if not magic else folder
+    def address(path: str) -> str:
+        # Local paths stay plain: in a file:// URI a "%" or "#" of a name would need escapes.
+        return path if "file" in filesystem.protocol else str(filesystem.unstrip_protocol(path))
+
+    if not tables:
+        files = [address(path) for path in paths]
+        ids = pa.chunked_array([[path.removeprefix(folder).lstrip("/") for path in paths]])
+        listing = pa.table({"id": ids, "path": files})
+    elif all(path in tables or path.rsplit("/", 1)[-1].startswith("_") for path in paths):  # such as Spark's _SUCCESS
+        files, folder, listing = [address(path) for path in tables], table_folder, None
         ids = _read_unique_ids(files)
     else:
-        ids = pa.chunked_array([[path.removeprefix(folder).lstrip("/") for path in sizes]])
-        listing = pa.table({"id": ids, "path": files})
-    digest = hashlib.sha256(repr(list(sizes.items())).encode())
+        raise UserError(f"--input {source}: Parquet files lie beside others: name what you mean, such as '*.png'")
+    digest = hashlib.sha256(repr([(path, *map(found[path].get, CHANGES)) for path in paths]).encode())
     for id_ in ids:
         digest.update(f"{id_}\n".encode())
-    return Input(files, listing, folder, ids, digest.hexdigest())
+    return Input(files, listing, address(folder), ids, digest.hexdigest())
 
 
 def absolute(path: str) -> str:
-    """The path as every worker understands it, whichever folder it runs in. A URI stays as it is."""
+    """The path as every worker understands it, whichever folder it runs in. A URI of another machine stays as it is."""
+    path = path.removeprefix("file://")
     return path if "://" in path else str(Path(path).absolute())
 
 

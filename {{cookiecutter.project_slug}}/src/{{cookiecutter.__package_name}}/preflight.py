@@ -70,6 +70,8 @@ def make_plan(
     if num_cpus is None:
         num_cpus = 1 if total_cpus > 1 else 0
 
+    if total_cpus == 0:
+        raise UserError("no machine has CPUs for work yet: wait for the cluster's workers, `ray status` shows them")
     room = sum(_fits(node, num_cpus, num_gpus) for node in nodes)
     if room == 0:
         wanted = f"--num-cpus {num_cpus:g} --num-gpus {num_gpus:g}"
@@ -117,8 +119,14 @@ def check_training(nodes: list[Node], num_workers: int, want_gpu: bool) -> bool:
 
 def _fits(node: Node, num_cpus: float, num_gpus: float) -> int:
     """How many predictors the node can hold at once."""
-    limits = [have / want for have, want in ((node.cpus, num_cpus), (node.gpus, num_gpus)) if want]
-    return math.floor(min(limits) + 1e-9) if limits else 1_000
+    limits = [1_000]
+    if num_cpus:
+        limits.append(math.floor(node.cpus / num_cpus + 1e-9))
+    if 0 < num_gpus < 1:  # a part of a GPU is a part of one GPU: three times 0.6 do not fit on two
+        limits.append(math.floor(node.gpus) * math.floor(1 / num_gpus + 1e-9))
+    elif num_gpus:
+        limits.append(math.floor(node.gpus / num_gpus))
+    return min(limits)
 
 
 def _most_predictors_with_a_free_cpu(nodes: list[Node], num_cpus: float, num_gpus: float) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,6 +20,8 @@ from upath import UPath
 
 from .errors import UserError
 from .inputs import read_ids
+
+OWN_FILES = {".lock", "listing.parquet", "predictions", "run.json", "run.json.partial"}
 
 
 class RunFolder:
@@ -37,12 +40,12 @@ class RunFolder:
         self.claim = claim
         self.predictions = self.path / "predictions"
         self.lock = filelock.FileLock(str(self.path / ".lock"))
-        if (self.path / "run.json").exists():
+        if (self.path / "run.json").exists() and self._files():
             for name, earlier in json.loads((self.path / "run.json").read_text()).items():
                 if claim[name] != earlier:
                     change = f": {earlier}, now {claim[name]}" if name in ("input", "batch size") else ""
                     raise UserError(f"--output {path} holds a run with another {name}{change}. Choose another folder")
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and {each.name for each in self.path.iterdir()} - OWN_FILES:
             raise UserError(f"--output {path} holds other things than a run of `predict`. Choose another folder")
 
     def summary(self) -> dict[str, Any] | None:
@@ -64,7 +67,7 @@ class RunFolder:
                 raise UserError(f"--output {self.path}: another process is at work in it") from None
         _write_whole(self.path / "run.json", self.claim)
         files = []
-        for file in sorted(self.predictions.glob("*.parquet")):
+        for file in self._files():
             try:
                 with file.open("rb") as stream:
                     pq.read_metadata(stream)
@@ -72,6 +75,10 @@ class RunFolder:
             except pa.ArrowInvalid:
                 file.unlink()
         return read_ids(files) if files else pa.chunked_array([], pa.string())
+
+    def _files(self) -> list[UPath]:
+        fsspec.url_to_fs(str(self.path))[0].invalidate_cache()  # s3fs would not see what Ray writes
+        return sorted(self.predictions.glob("*.parquet"))
 
     def write_listing(self, listing: pa.Table) -> str:
         """Write the files that were found, for Ray Data to read, and return the path."""
@@ -86,7 +93,7 @@ class RunFolder:
         Raises:
             RuntimeError: rows are missing, or there twice. It can't happen; if it does, nobody must trust the folder.
         """
-        files = [str(file) for file in self.predictions.glob("*.parquet")]
+        files = [str(file) for file in self._files()]
         written = read_ids(files)
         missing = pc.sum(pc.invert(pc.is_in(ids, written))).as_py()
         if missing or len(written) != len(ids):

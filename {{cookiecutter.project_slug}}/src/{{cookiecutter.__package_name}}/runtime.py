@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 from ray.data import DataContext
@@ -20,8 +21,6 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[
             cores by default: on two, the stages that only pass blocks on would wait ten seconds for one another.
         verbose: show what Ray and its workers log, too. It is in /tmp/ray/session_latest/logs in any case.
     """
-    # Ray's own wish for the future, set now: it leaves CUDA_VISIBLE_DEVICES alone where no GPU was asked for.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray Train takes a worker's report in at its health checks, two seconds apart: longer than an epoch here.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     # Ray starts some of its workers through a shell and does not quote the path of Python, which may have spaces.
@@ -40,7 +39,9 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[
             log_to_driver=verbose,
             runtime_env=environment,
         )
-    logging.getLogger("ray.data").setLevel(logging.INFO if verbose else logging.CRITICAL)  # what it logs, it raises too
+    # Ray Data's errors are raised as well as logged; that a task hangs is logged only.
+    logging.getLogger("ray.data").setLevel(logging.INFO if verbose else logging.CRITICAL)
+    logging.getLogger("ray.data._internal.issue_detection").setLevel(logging.WARNING)
     context = DataContext.get_current()
     context.enable_progress_bars = sys.stderr.isatty()  # bars for people; a log stays readable
     try:
@@ -50,5 +51,8 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use, in a container as well."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = Path("/sys/fs/cgroup/cpu.max")  # such as "200000 100000", two cores, or "max 100000"
+    quota, period = limit.read_text().split() if limit.exists() else ("max", "1")
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))

@@ -1,4 +1,4 @@
-"""Step 3, training on Ray Train: Ray Data feeds the workers, and the best checkpoint becomes one file."""
+"""Step 3, training on Ray Train: Ray Data feeds the workers, and the last checkpoint becomes one file."""
 
 import json
 import shutil
@@ -30,36 +30,42 @@ def train(
 
     Args:
         manifest: Parquet with the columns id, label, split and what `Predictor.decode` reads.
-        output: folder for the best model (`model.CHECKPOINT_FILE`), metrics.json and Ray Train's own files. One that
-            holds a finished training is left alone.
+        output: folder for the model (`model.CHECKPOINT_FILE`), metrics.json, written last, and Ray Train's own files. A
+            finished training in it is left alone, and one that was killed begins anew.
         config: what differs from `model.DEFAULTS`.
         num_workers: Ray Train workers with a CPU each, and a GPU each if `settings.TRAIN_ON_GPU` and there are GPUs;
             0 trains in this process.
 
     Returns:
-        The content of metrics.json: the configuration, the metrics by epoch, and the best of them.
+        The content of metrics.json: the configuration, the input's digest, and the metrics of the last epoch.
 
     Raises:
-        UserError: the manifest has no such rows, the workers do not fit on the cluster, or the folder holds a training
-            with another configuration.
+        UserError: the manifest has no such rows, the workers do not fit on the cluster, or the folder holds another
+            training, or something else.
     """
-    settings_used = {**model.DEFAULTS, **(config or {})}
+    rows = find_input(manifest)
+    configuration = {**model.DEFAULTS, **(config or {})}
+    claim = {"configuration": configuration, "input": rows.digest}
     metrics_file = output / "metrics.json"
     if metrics_file.exists():
         finished: dict[str, Any] = json.loads(metrics_file.read_text())
-        if finished["config"] != settings_used:
-            raise UserError(f"--output {output} holds a training with another configuration. Choose another folder")
+        for name, value in claim.items():
+            if finished[name] != value:
+                raise UserError(f"--output {output} holds a training with another {name}. Choose another folder")
+        print(f"{output} holds this training, finished: nothing to do.")
         return finished
+    if output.exists() and {path.name for path in output.iterdir()} - {"ray_train", model.CHECKPOINT_FILE}:
+        raise UserError(f"--output {output} holds other things than a training. Choose another folder")
+    shutil.rmtree(output / "ray_train", ignore_errors=True)  # of a training that was killed: Ray would go on from it
     use_gpu = check_training(cluster_nodes(), num_workers, settings.TRAIN_ON_GPU)
     if settings.TRAIN_ON_GPU and not use_gpu:
         print("No GPU here: training on the CPU.")
-    rows = find_input(manifest)
     datasets: dict[str, ray.data.Dataset | Callable[[], ray.data.Dataset]] = {
         split: _read_split(rows, split) for split in ("train", "test")
     }
     result = TorchTrainer(
         model.train_on_worker,
-        train_loop_config=settings_used,
+        train_loop_config=configuration,
         datasets=datasets,
         # Ray's default for the options uses one that it has deprecated.
         dataset_config=ray.train.DataConfig(execution_options=ray.data.ExecutionOptions()),
@@ -67,19 +73,18 @@ def train(
         run_config=ray.train.RunConfig(
             name="ray_train",
             storage_path=str(output.absolute()),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="accuracy"),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             failure_config=ray.train.FailureConfig(max_failures=2),
         ),
     ).fit()
-    # Without workers Ray Train keeps no list of checkpoints: there is the last one, in a temporary folder.
-    kept: Any = result.best_checkpoints or [(result.checkpoint, result.metrics or {})]
-    checkpoint, best = max(kept, key=lambda pair: pair[1]["accuracy"])
+    # The last epoch's, not the best one's: the test split must not choose what it then measures.
+    assert result.checkpoint
     output.mkdir(parents=True, exist_ok=True)
-    with checkpoint.as_directory() as folder:
+    with result.checkpoint.as_directory() as folder:
         shutil.copy(Path(folder) / model.CHECKPOINT_FILE, output / model.CHECKPOINT_FILE)
-    if num_workers == 0:
-        shutil.rmtree(checkpoint.path)
-    metrics = {"config": settings_used, "best": best}
+    if num_workers == 0:  # then the checkpoint lies in a temporary folder
+        shutil.rmtree(result.checkpoint.path)
+    metrics = {**claim, "last": result.metrics}
     metrics_file.write_text(json.dumps(metrics, indent=2) + "\n")
     return metrics
 

@@ -34,33 +34,44 @@ def test_the_data_is_written_once(raw: Path) -> None:
 
 
 @pytest.mark.usefixtures("two_cpus")
-def test_modin_and_pandas_write_the_same_manifest(raw: Path, tmp_path: Path) -> None:
-    for engine in ("modin", "pandas"):
-        assert preprocess(raw, tmp_path / f"{engine}.parquet", engine) == 1797
-    manifest = pd.read_parquet(tmp_path / "pandas.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "modin.parquet"), manifest)
-    assert manifest["id"].is_unique
-    assert manifest["split"].value_counts()["test"] == 360
-    assert all((tmp_path / path).is_file() for path in manifest["path"])
+class TestPreprocessing:
+    """All of Modin's tests are in here, in one Ray: in a process, Modin does not outlive the first."""
+
+    def test_modin_and_pandas_write_the_same_manifest(self, raw: Path, tmp_path: Path) -> None:
+        for engine in ("modin", "pandas"):
+            assert preprocess(raw, tmp_path / f"{engine}.parquet", engine) == 1797
+        manifest = pd.read_parquet(tmp_path / "pandas.parquet")
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "modin.parquet"), manifest)
+        assert manifest["id"].is_unique
+        assert manifest["split"].value_counts()["test"] == 360
+        assert all((tmp_path / path).is_file() for path in manifest["path"])
+
+    @pytest.mark.parametrize(
+        ("labels", "reason"),
+        [
+            (None, "is missing"),
+            ("", "must have the columns"),
+            ("file,digit\na.png,1\n", "must have the columns"),
+            ("file,label\na.png,one\n", "a whole number"),
+            ("file,label\n", "has no rows"),
+            ("file,label\n,1\n", "without a file"),
+            ("file,label\na.png,1\na.png,2\n", "names a.png twice"),
+        ],
+    )
+    @pytest.mark.parametrize("engine", ["pandas", "modin"])
+    @pytest.mark.filterwarnings("ignore:.*efaulting to pandas")  # Modin's, for tables of a row or none
+    def test_wrong_labels_are_refused(self, tmp_path: Path, labels: str | None, reason: str, engine: str) -> None:
+        if labels is not None:
+            (tmp_path / "labels.csv").write_text(labels)
+        with pytest.raises(UserError, match=reason):
+            preprocess(tmp_path, tmp_path / "manifest.parquet", engine)
+        assert not (tmp_path / "manifest.parquet").exists()
 
 
-@pytest.mark.parametrize(
-    ("labels", "reason"),
-    [
-        (None, "is missing"),
-        ("", "must have the columns"),
-        ("file,digit\na.png,1\n", "must have the columns"),
-        ("file,label\na.png,one\n", "a whole number"),
-        ("file,label\n", "has no rows"),
-        ("file,label\na.png,1\na.png,2\n", "names a.png twice"),
-    ],
-)
-def test_labels_that_are_wrong_are_refused(tmp_path: Path, labels: str | None, reason: str) -> None:
-    if labels is not None:
-        (tmp_path / "labels.csv").write_text(labels)
-    with pytest.raises(UserError, match=reason):
-        preprocess(tmp_path, tmp_path / "manifest.parquet", "pandas")
-    assert not (tmp_path / "manifest.parquet").exists()
+def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "output").mkdir()
+    with pytest.raises(UserError, match="is there already"):
+        preprocess(tmp_path, tmp_path / "output", "pandas")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])

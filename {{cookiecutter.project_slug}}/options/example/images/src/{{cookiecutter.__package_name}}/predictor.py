@@ -17,6 +17,7 @@ class Predictor:
 
     Args:
         checkpoint: path of the file that `train` wrote.
+        device: "cpu" or "cuda".
         precision: "float32" or "bfloat16", for the arithmetic on a GPU; a CPU always uses float32.
 
     Raises:
@@ -28,10 +29,10 @@ class Predictor:
     decode = staticmethod(decode)
     blank: ClassVar[dict[str, np.ndarray]] = {"image": np.zeros((8, 8), np.uint8)}
 
-    def __init__(self, checkpoint: str, precision: str = "float32") -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.low_precision = self.device.type == "cuda" and precision == "bfloat16"
-        self.model = load_model(checkpoint).to(self.device).eval()  # (2) Your model, and how its checkpoint is read.
+    def __init__(self, checkpoint: str, device: str = "cpu", precision: str = "float32") -> None:
+        self.device = device
+        self.low_precision = device == "cuda" and precision == "bfloat16"
+        self.model = load_model(checkpoint).to(device).eval()  # (2) Your model, and how its checkpoint is read.
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -44,7 +45,7 @@ class Predictor:
             label: int64 (N,), the most probable digit; probability: float32 (N,), how probable it is.
         """
         images = torch.from_numpy(batch["image"]).to(self.device, non_blocking=True)  # (3) What goes into the model.
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low_precision):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.low_precision):
             logits = self.model(images)
         probability, label = logits.float().softmax(dim=1).max(dim=1)  # (4) What comes out: a column an entry.
         return {"label": label.cpu().numpy(), "probability": probability.cpu().numpy()}

@@ -25,26 +25,33 @@ def preprocess(raw: Path, manifest: Path, engine: str = "modin") -> int:
     """Write the manifest of the images that `raw`/labels.csv lists, and return its number of rows.
 
     `manifest` becomes a folder of Parquet files with the columns id (string, unique), path (string, relative to the
-    folder that `manifest` lies in), label (int64) and split ("test" for every fifth image of a label, else "train").
+    folder that `manifest` lies in), label (int64) and split: "test" for every fifth row in the order of label and
+    file, else "train".
     The engine "modin" needs a running Ray: start it first, or Modin starts one with settings of its own.
 
     Raises:
-        UserError: labels.csv is missing, empty, not a table of files and whole-number labels, or names a file twice.
+        UserError: labels.csv is missing, empty, not a table of files and whole-number labels, or names a file twice; or
+            `manifest` exists.
     """
+    if manifest.exists():
+        raise UserError(f"--output {manifest} is there already: remove it, or choose another")
     pd = import_module(ENGINES[engine])  # the same code runs on either
     source = raw / "labels.csv"
+    if not source.is_file():
+        raise UserError(f"{source} is missing: the `data` command makes the example's")
     try:
-        table = pd.read_csv(source, dtype={"file": "str", "label": "int64"})[["file", "label"]]
-    except FileNotFoundError:
-        raise UserError(f"{source} is missing: the `data` command makes the example's") from None
-    except (ValueError, KeyError) as problem:  # pandas' parser errors are ValueErrors
+        table = pd.read_csv(source, usecols=["file", "label"], dtype={"file": "str", "label": "int64"})
+    except ValueError as problem:  # pandas' parser errors are ValueErrors, too
         raise UserError(f"{source} must have the columns file and label (a whole number): {problem}") from None
-    repeated = table["file"][table["file"].duplicated()]
-    if len(table) == 0 or len(repeated) > 0:
-        raise UserError(f"{source} " + (f"names {repeated.iloc[0]} twice" if len(repeated) else "has no rows"))
+    if len(table) == 0:
+        raise UserError(f"{source} has no rows")
+    if table["file"].isna().any():
+        raise UserError(f"{source} has a row without a file")
+    if len(repeated := table["file"][table["file"].duplicated()]):
+        raise UserError(f"{source} names {repeated.iloc[0]} twice")
 
     table = table.sort_values(["label", "file"], ignore_index=True)
-    table["id"] = table["file"].str.replace(".png", "", regex=False)
+    table["id"] = table["file"]
     table["path"] = os.path.relpath(raw, manifest.parent) + "/" + table["file"]
     table["split"] = np.where(np.arange(len(table)) % 5 == 0, "test", "train")
 
@@ -54,7 +61,6 @@ def preprocess(raw: Path, manifest: Path, engine: str = "modin") -> int:
     # Modin writes a folder of files, one a partition; pandas writes one file.
     target = partial if engine == "modin" else partial / "part-0000.snappy.parquet"
     table[["id", "path", "label", "split"]].to_parquet(target, index=False)
-    shutil.rmtree(manifest, ignore_errors=True)
     partial.rename(manifest)
     return len(table)
 
