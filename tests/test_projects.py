@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import run
+from conftest import CHOICES, run
 
 
 @pytest.mark.parametrize("session", ["lint", "tests"])
@@ -12,6 +12,12 @@ def test_its_own_nox_session_passes(project: Path, session: str) -> None:
     result = run(sys.executable, "-m", "nox", "--session", session, folder=project)
     print(result.stdout)
     assert result.returncode == 0
+
+
+@pytest.mark.parametrize("version", CHOICES["python_version"])
+def test_the_types_hold_for_every_python(project: Path, version: str) -> None:
+    result = run(project / ".nox/lint/bin/mypy", "--python-version", version, folder=project)
+    assert result.returncode == 0, result.stdout
 
 
 def test_pip_installs_it_too(project: Path) -> None:

@@ -14,7 +14,7 @@ FILES = """
 .dockerignore .github/workflows/ci.yml .gitignore .pre-commit-config.yaml Dockerfile README.md noxfile.py pyproject.toml
 src/PACKAGE/__init__.py src/PACKAGE/__main__.py src/PACKAGE/cli.py src/PACKAGE/doctor.py src/PACKAGE/errors.py
 src/PACKAGE/evaluation.py src/PACKAGE/inference.py src/PACKAGE/inputs.py src/PACKAGE/preflight.py
-src/PACKAGE/run_folder.py src/PACKAGE/runtime.py src/PACKAGE/training.py
+src/PACKAGE/run_folder.py src/PACKAGE/runtime.py src/PACKAGE/stages.py src/PACKAGE/training.py
 tests/conftest.py tests/test_cluster.py tests/test_doctor.py tests/test_inference.py tests/test_inputs.py
 tests/test_preflight.py
 """

@@ -46,7 +46,8 @@ def install(session: nox.Session) -> None:
 
 def package_sources() -> dict[str, str]:
     """What uv must be told: it reads no pip settings, and gives up where PyTorch's own index does not answer."""
-    sources = {}
+    # Compiled once, here, and not by each of the processes that Ray starts at once.
+    sources = {"UV_COMPILE_BYTECODE": "1"}
     if index := pip_setting("index-url"):
         sources["UV_DEFAULT_INDEX"] = index
     if links := pip_setting("find-links"):

@@ -123,13 +123,14 @@ def run_demo(options: argparse.Namespace) -> int:
         print(f"4/4 Batch inference with Ray Data, into {PREDICTIONS}", flush=True)
         predict(str(MANIFEST), str(checkpoint), str(PREDICTIONS))
     accuracy, rows = held_out_accuracy(MANIFEST, PREDICTIONS)
+    program = os.path.relpath(sys.argv[0])  # as it can be typed here, whether or not an environment is active
     print(
         f"""
 Accuracy on {rows} held-out rows: {accuracy:.1%}
 
 The project      {Path.cwd()}
 The predictions  {PREDICTIONS}/predictions/*.parquet
-Run next         {PROGRAM} predict --input {DATA / "images"} --checkpoint {checkpoint} --output outputs/mine
+Run next         {program} predict --input {DATA / "images"} --checkpoint {checkpoint} --output outputs/mine
 Change next      {os.path.relpath(Path(__file__).with_name("predictor.py"))}: your own model, see README.md"""
     )
     return 0

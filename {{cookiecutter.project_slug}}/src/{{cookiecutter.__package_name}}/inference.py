@@ -7,7 +7,6 @@ The folder of predictions is its own checkpoint (`run_folder.py`): a run that wa
 
 import hashlib
 import time
-from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,8 +25,7 @@ from .inputs import absolute, find_input
 from .predictor import Predictor
 from .preflight import Plan, cluster_nodes, make_plan
 from .run_folder import RunFolder, file_digest
-
-STAGES = {"decode_row": "decode", "PredictBatch": "predict", "Write": "write"}  # by names of Ray Data's operators
+from .stages import measure
 
 
 def predict(
@@ -125,45 +123,6 @@ def _device(plan: Plan) -> str:
 def _predictor_digest() -> str:
     files = [Path(__file__).with_name(name) for name in ("model.py", "predictor.py", "preprocessing.py")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files) + settings.PRECISION.encode()).hexdigest()
-
-
-def measure(stats: Any, plan: Plan, rows: int, seconds: float) -> dict[str, Any]:
-    """Say where the time went, from Ray Data's statistics of a run.
-
-    Returns:
-        seconds: of the whole run; rows_per_second: over all of them, and in steady state: since the first prediction;
-        busy_seconds: by stage, summed over its tasks; held_up_by: the stage that its tasks kept busiest.
-    """
-    busy = dict.fromkeys(("read", "decode", "predict", "write"), 0.0)
-    first, last = [], []
-    for operator in _operators(stats):
-        if operator.wall_time is None:
-            continue
-        stage = next((stage for name, stage in STAGES.items() if name in operator.operator_name), "read")
-        busy[stage] += operator.wall_time.sum
-        last.append(operator.latest_end_time)
-        if stage == "predict":
-            first.append(operator.earliest_start_time)
-    steady = max(last) - min(first) if first else seconds
-    slots = {
-        "read": 1.0,
-        "decode": max(1.0, plan.free_cpus // settings.CPUS_PER_DECODER),
-        "predict": float(plan.largest),
-        "write": max(1.0, plan.free_cpus),
-    }
-    return {
-        "seconds": round(seconds, 3),
-        "rows_per_second": round(rows / seconds, 3),
-        "rows_per_second_steady": round(rows / steady, 3),
-        "busy_seconds": {stage: round(time_, 3) for stage, time_ in busy.items()},
-        "held_up_by": max(busy, key=lambda stage: busy[stage] / slots[stage]),
-    }
-
-
-def _operators(stats: Any) -> Iterator[Any]:
-    for parent in stats.parents:
-        yield from _operators(parent)
-    yield from stats.operators_stats
 
 
 def leave_out(table: pa.Table, done: ray.ObjectRef[pa.ChunkedArray]) -> pa.Table:
