@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 if all went well, 1 if more rows failed than --max-failure-rate allows, 2 for wrong usage or a plan that
-        can't run, 3 if the run broke off, 130 if it was stopped with Ctrl-C.
+        can't run, 3 if the run broke off, 130 if it was stopped with Ctrl-C or SIGTERM.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         print(f"Where it happened is shown by: {PROGRAM} --verbose {options.command} ...", file=sys.stderr)
         return 3
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # of Ctrl-C, Ray Train makes an exit; of SIGTERM, Ray does
         print("Stopped. Give the same command again: what is finished is kept.", file=sys.stderr)
         return 130
 
