@@ -4,7 +4,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -223,21 +224,17 @@ def _concurrency(text: str) -> tuple[int, int]:
 
 
 def _amount(text: str) -> float:
-    try:
-        amount = float(text)
-    except ValueError:
-        amount = -1
-    # Ray takes fractions of a CPU or GPU, but only whole numbers above one.
-    if not (0 <= amount <= 1 or amount.is_integer()) or amount < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1, nor a whole number above")
-    return amount
+    # Ray takes parts of a CPU or GPU, but only whole numbers above one.
+    return _number(text, lambda amount: 0 <= amount <= 1 or amount.is_integer(), "from 0 to 1, nor a whole one above")
 
 
 def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = -1
-    if not 0 <= rate <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return rate
+    return _number(text, lambda rate: rate <= 1, "from 0 to 1")
+
+
+def _number(text: str, fits: Callable[[float], bool], range_: str) -> float:
+    with suppress(ValueError):
+        number = float(text)
+        if number >= 0 and fits(number):
+            return number
+    raise argparse.ArgumentTypeError(f"{text} is not a number {range_}")

@@ -41,9 +41,10 @@ class RunFolder:
         self.predictions = self.path / "predictions"
         self.lock = filelock.FileLock(str(self.path / ".lock"))
         if (self.path / "run.json").exists() and self._files():
-            for name, earlier in json.loads((self.path / "run.json").read_text()).items():
-                if claim[name] != earlier:
-                    change = f": {earlier}, now {claim[name]}" if name in ("input", "batch size") else ""
+            earlier = json.loads((self.path / "run.json").read_text())
+            for name, value in claim.items():
+                if earlier.get(name) != value:
+                    change = f": {earlier.get(name)}, now {value}" if name in ("input", "batch size") else ""
                     raise UserError(f"--output {path} holds a run with another {name}{change}. Choose another folder")
         elif self.path.exists() and {each.name for each in self.path.iterdir()} - OWN_FILES:
             raise UserError(f"--output {path} holds other things than a run of `predict`. Choose another folder")
