@@ -44,6 +44,14 @@ def test_the_command_for_the_demo(tmp_path: Path) -> None:
     torch = run(".nox/demo/bin/python", "-c", "import torch; print(torch.version.cuda)", folder=copy / "my-ray-project")
     assert torch.stdout.strip() == "None" or not cpu_build_can_be_had()
 
+    project = copy / "my-ray-project"
+    theirs = re.findall(r"^    (.*)$", (project / "README.md").read_text(), re.MULTILINE)
+    assert theirs[:2] == COMMANDS  # the made project's two commands are the same
+    for command in [each for each in theirs if each.startswith("my-ray-project ")]:
+        result = run("bash", "-c", f". .nox/demo/bin/activate && {command}", folder=project)
+        assert result.returncode == 0, result.stdout
+    assert "1797 rows, 0 failed" in result.stdout
+
     again = run("bash", "-c", COMMANDS[0], folder=copy)  # a second run says the same and writes nothing twice
     assert again.returncode == 0, again.stdout
     assert accuracy[0] in again.stdout
