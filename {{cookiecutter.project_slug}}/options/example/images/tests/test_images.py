@@ -1,13 +1,15 @@
 """The images example: its data, its manifest, its model and its Predictor. Only Modin's tests need Ray."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Example
+from conftest import PACKAGE, Example
 from PIL import Image
 
 from {{ cookiecutter.__package_name }}.data import write_raw_data
@@ -138,6 +140,11 @@ def test_a_model_survives_its_checkpoint(tmp_path: Path) -> None:
 
 def test_the_model_learns(example: Example) -> None:
     assert example.accuracy >= 0.97
+
+
+def test_the_predictor_needs_no_ray() -> None:
+    check = f"import {PACKAGE}.predictor, sys; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
 def test_the_predictor_keeps_its_contract(example: Example) -> None:

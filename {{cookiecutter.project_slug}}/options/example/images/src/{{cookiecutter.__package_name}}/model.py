@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import ray.train
-import ray.train.torch
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -67,6 +65,8 @@ def load_model(path: str) -> DigitClassifier:
 
 def train_on_worker(config: dict[str, Any]) -> None:
     """Train on this worker's share of the datasets "train" and "test", and report metrics after every epoch."""
+    import ray.train.torch  # here, because the Predictor needs this module, and no Ray
+
     torch.manual_seed(config["seed"])
     device = ray.train.torch.get_device()
     model = DigitClassifier(config["width"])
