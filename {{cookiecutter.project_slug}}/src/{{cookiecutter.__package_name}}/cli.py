@@ -225,7 +225,7 @@ def _concurrency(text: str) -> tuple[int, int]:
 
 def _amount(text: str) -> float:
     # Ray takes parts of a CPU or GPU, but only whole numbers above one.
-    return _number(text, lambda amount: 0 <= amount <= 1 or amount.is_integer(), "from 0 to 1, nor a whole one above")
+    return _number(text, lambda amount: amount <= 1 or amount.is_integer(), "from 0 to 1, nor a whole one above")
 
 
 def _rate(text: str) -> float:
