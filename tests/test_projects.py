@@ -34,3 +34,28 @@ def test_pre_commit_changes_nothing(project: Path) -> None:
     assert result.returncode == 0, result.stdout
     assert result.stdout.count("Passed") == 3
     assert run("git", "diff", "--exit-code", folder=project).returncode == 0
+
+
+FULL_DISK = """
+set -e
+mkdir full && mount -t tmpfs -o size=1m tmpfs full
+head -c 1000k /dev/zero > full/filler
+if $PREDICT > first.log 2>&1; then exit 9; else echo $? > first.code; fi
+rm full/filler
+$PREDICT
+cat first.log >&2
+"""
+
+
+def test_a_full_disk_is_said_and_loses_nothing(project: Path, tmp_path: Path) -> None:
+    """A small file system of its own, in a mount namespace, which every user may have."""
+    command = project / ".nox/tests/bin/my-ray-project"
+    for step in (["data"], ["preprocess", "--engine", "pandas"], ["train", "--num-workers", "0"]):
+        assert run(command, *step, folder=tmp_path).returncode == 0
+    predict = f"{command} predict --input data/manifest.parquet --checkpoint outputs/training/model.safetensors"
+    namespace = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", FULL_DISK]
+    result = run(*namespace, folder=tmp_path, PREDICT=f"{predict} --output full/run")
+    assert result.returncode == 0, result.stdout
+    assert "1797 rows, 0 failed" in result.stdout
+    assert (tmp_path / "first.code").read_text() == "3\n"
+    assert "No space left on device" in (tmp_path / "first.log").read_text()

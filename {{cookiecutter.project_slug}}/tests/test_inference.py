@@ -1,10 +1,6 @@
 """Batch inference on a real Ray: every row once, its prediction or its error, and nothing done twice."""
 
-import json
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -14,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import ray
-from conftest import PACKAGE, Example, run_cli
+from conftest import Example, run_cli
 
-from {{ cookiecutter.__package_name }} import inference
+from {{ cookiecutter.__package_name }} import inference, predictor, watch
 from {{ cookiecutter.__package_name }}.errors import UserError
-from {{ cookiecutter.__package_name }}.inference import PredictBatch, decode_row, predict
+from {{ cookiecutter.__package_name }}.inference import predict
 from {{ cookiecutter.__package_name }}.predictor import Predictor
 from {{ cookiecutter.__package_name }}.run_folder import RunFolder
+from {{ cookiecutter.__package_name }}.workers import PredictBatch, decode_row
 
 
 def read_predictions(output: Path) -> pd.DataFrame:
@@ -70,6 +67,20 @@ class TestPredict:
         assert sorted(read_predictions(run)["id"]) == sorted(whole["id"])
         assert files[0].exists()
 
+    def test_what_it_waits_for_is_said(
+        self, example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(inference, "PATIENCE", 0.5)
+        monkeypatch.setattr(watch, "PATIENCE", 0.0)
+        monkeypatch.setattr(watch, "LOOK_EVERY", 0.0)
+        occupied = ray.remote(lambda: time.sleep(3)).options(num_cpus=2).remote()  # another job
+        predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"))
+        ray.get(occupied)
+        printed = capsys.readouterr().out
+        assert "Waiting for the first predictor, with 1 CPU and 0 GPU. Free: 0 of 2 CPUs." in printed
+        assert "No progress for 0 s. " in printed
+        assert "predict waits for 1 predictor(s) to start" in printed
+
 
 class FailsOnOdd(Predictor):
     """A predictor that can't take some rows, nor any batch that they are in."""
@@ -91,7 +102,7 @@ def make_batch(first_values: list[int], errors: list[str]) -> dict[str, Any]:
 
 
 def test_a_row_that_fails_does_not_take_its_batch_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "Predictor", FailsOnOdd)
+    monkeypatch.setattr(predictor, "Predictor", FailsOnOdd)
     table = PredictBatch("none")(make_batch([2, 3, 4, 6], ["", "", "decode: OSError: truncated", ""])).to_pylist()
     assert [row["label"] for row in table] == [2, None, None, 6]
     assert [row["error"] for row in table] == [None, "predict: ValueError: odd", "decode: OSError: truncated", None]
@@ -111,7 +122,7 @@ def test_a_row_of_another_shape_is_an_error_like_any_other(monkeypatch: pytest.M
 
 
 def test_a_batch_of_failures_keeps_the_columns_types(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "Predictor", FailsOnOdd)
+    monkeypatch.setattr(predictor, "Predictor", FailsOnOdd)
     good, bad = PredictBatch("none")(make_batch([2], [""])), PredictBatch("none")(make_batch([3], [""]))
     assert good.schema == bad.schema
 
@@ -126,35 +137,6 @@ def test_a_second_process_on_the_same_folder_is_refused(example: Example, tmp_pa
     second = run_cli(*arguments, "--output", tmp_path / "run")
     assert second.returncode == 2
     assert "another process is at work in it" in second.stderr
-
-
-def test_killed_in_the_middle_it_goes_on(example: Example, tmp_path: Path) -> None:
-    """Killed twice, in two ways, and run to its end by the third command."""
-    once = pd.read_parquet(example.manifest)
-    manifest = pd.concat([once.assign(id=[f"{number} {id_}" for id_ in once["id"]]) for number in range(12)])
-    long = example.manifest.with_name("long.parquet")
-    manifest.to_parquet(long)
-    arguments = ["predict", "--input", long, "--checkpoint", example.checkpoint, "--output", tmp_path / "run"]
-    predictions = tmp_path / "run" / "predictions"
-
-    for signal_ in (signal.SIGKILL, signal.SIGTERM):
-        before = len(list(predictions.glob("*.parquet")))
-        process = subprocess.Popen([sys.executable, "-m", PACKAGE, *map(str, arguments)])
-        deadline = time.monotonic() + 120
-        while len(list(predictions.glob("*.parquet"))) < before + 5:
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline, "nothing was written in two minutes"
-            time.sleep(0.02)
-        process.send_signal(signal_)
-        assert process.wait(timeout=60) == (-signal.SIGKILL if signal_ == signal.SIGKILL else 130)
-        assert not (tmp_path / "run" / "summary.json").exists()
-
-    finished = run_cli(*arguments)
-    assert finished.returncode == 0, finished.stderr
-    assert "Going on:" in finished.stdout
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert 0 < summary["rows_before"] < len(manifest)
-    assert sorted(read_predictions(tmp_path / "run")["id"]) == sorted(manifest["id"])
 
 
 def test_gpus_that_are_not_there_are_refused_at_once(example: Example, tmp_path: Path) -> None:

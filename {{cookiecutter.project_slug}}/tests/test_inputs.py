@@ -31,9 +31,9 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("protocol", ["", "file://"])
 def test_files_become_rows(folder: Path, source: str, ids: list[str], protocol: str) -> None:
     found = find_input(f"{protocol}{folder}{source}")
-    assert found.listing is not None
-    assert found.listing["id"].to_pylist() == ids
-    assert all(Path(path).is_file() for path in found.listing["path"].to_pylist())
+    assert found.table is not None
+    assert found.table["id"].to_pylist() == ids
+    assert all(Path(path).is_file() for path in found.table["path"].to_pylist())
 
 
 def test_a_remote_folder_keeps_its_uris() -> None:
@@ -41,15 +41,15 @@ def test_a_remote_folder_keeps_its_uris() -> None:
 
     fsspec.filesystem("memory").pipe("/bucket/images/a.png", b"content")
     found = find_input("memory://bucket/images")
-    assert found.listing is not None
-    assert found.listing.to_pylist() == [{"id": "a.png", "path": "memory:///bucket/images/a.png"}]
+    assert found.table is not None
+    assert found.table.to_pylist() == [{"id": "a.png", "path": "memory:///bucket/images/a.png"}]
     assert found.folder == "memory:///bucket/images"
 
 
 def test_parquet_is_read_as_it_is(tmp_path: Path) -> None:
     pd.DataFrame({"id": ["x", "y"], "value": [1, 2]}).to_parquet(tmp_path / "table.parquet")
     found = find_input(str(tmp_path / "table.parquet"))
-    assert found.listing is None
+    assert found.table is None
     assert found.ids.to_pylist() == ["x", "y"]
     assert found.folder == str(tmp_path)
 

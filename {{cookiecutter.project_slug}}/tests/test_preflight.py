@@ -1,9 +1,13 @@
 """Plans that can run are made, and those that never could are refused. No Ray needed."""
 
+import json
+from pathlib import Path
+
 import pytest
 
+from {{ cookiecutter.__package_name }} import preflight
 from {{ cookiecutter.__package_name }}.errors import UserError
-from {{ cookiecutter.__package_name }}.preflight import Node, Plan, check_training, make_plan
+from {{ cookiecutter.__package_name }}.preflight import Node, Plan, check_training, make_plan, nodes_to_come
 
 
 @pytest.mark.parametrize(("cpus", "predictors", "num_cpus"), [(1, 1, 0), (2, 1, 1), (4, 2, 1), (64, 32, 1)])
@@ -64,3 +68,29 @@ def test_training_that_never_could_start_is_refused() -> None:
         check_training([Node(2, 0)], num_workers=3, want_gpu=False)
     assert check_training([Node(2, 0)], num_workers=2, want_gpu=True) is False
     assert check_training([Node(2, 1)], num_workers=1, want_gpu=True) is True
+
+
+def test_machines_that_an_autoscaler_may_add_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = {"resources": {"CPU": 2}, "max_workers": 2}, {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 3}
+    types = {"head": {"resources": {"CPU": 0}}, "small": small, "large": large}
+    config = {"max_workers": 4, "head_node_type": "head", "available_node_types": types}
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(preflight, "cluster_nodes", lambda: [Node(0, 0), Node(8, 1)])  # the head, and a worker
+    assert nodes_to_come() == []  # Ray on this machine has no autoscaler
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert nodes_to_come() == [Node(2, 0), Node(2, 0), Node(8, 1)]
+
+
+def test_a_machine_holds_as_many_predictors_as_its_memory() -> None:
+    machine = Node(8, 0, memory=10 * 2**30)
+    assert make_plan([machine], predict_share=0.9, memory=3 * 2**30).largest == 3
+    with pytest.raises(UserError, match="3 is the most predictors of 1 CPU, 0 GPU and 3"):
+        make_plan([machine], concurrency=(4, 4), memory=3 * 2**30)
+    with pytest.raises(UserError, match="and the largest has 10"):
+        make_plan([machine], memory=11 * 2**30)
+
+
+@pytest.mark.parametrize(("cpus", "share", "predictors"), [(3, 0.85, 2), (64, 0.85, 54), (64, 0.1, 6), (64, 0, 1)])
+def test_the_cpus_are_shared_out_as_the_work_is(cpus: int, share: float, predictors: int) -> None:
+    assert make_plan([Node(cpus, 0)], predict_share=share).largest == predictors

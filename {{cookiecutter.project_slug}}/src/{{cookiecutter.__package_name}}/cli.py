@@ -93,10 +93,11 @@ def run_predict(options: argparse.Namespace) -> int:
             num_gpus=options.num_gpus,
         )
     print(f"Predictions: {options.output}/predictions, {summary['rows']} rows, {summary['failed']} failed")
-    print(
-        f"Speed: {summary['rows_per_second_steady']:.0f} rows/s, {summary['rows_per_second']:.0f} with start-up; "
-        f"held up by: {summary['held_up_by']}"
-    )
+    if "held_up_by" in summary:
+        print(
+            f"Speed: {summary['rows_per_second_steady']:.0f} rows/s, {summary['rows_per_second']:.0f} with start-up; "
+            f"held up by: {summary['held_up_by']}; peak memory: {summary['peak_memory_bytes'] / 2**30:.1f} GiB"
+        )
     if summary["failed"] > options.max_failure_rate * summary["rows"]:
         print(f"error: more rows failed than --max-failure-rate {options.max_failure_rate:g} allows", file=sys.stderr)
         return 1

@@ -58,7 +58,7 @@ def examine(
 
     yield _check_token()
     try:
-        plan = make_plan(cluster_nodes(), concurrency, num_cpus, num_gpus, settings.GPUS_PER_PREDICTOR)
+        plan = make_plan(cluster_nodes(), concurrency, num_cpus, num_gpus, default_num_gpus=settings.GPUS_PER_PREDICTOR)
         yield Check("plan", True, str(plan))
     except UserError as problem:
         yield Check("plan", False, str(problem), "Nothing would ever run")

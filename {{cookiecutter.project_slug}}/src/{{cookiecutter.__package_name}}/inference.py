@@ -6,26 +6,27 @@ The folder of predictions is its own checkpoint (`run_folder.py`): a run that wa
 """
 
 import hashlib
+import math
 import time
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 import ray.data
-import torch
 
 from . import settings
 from .errors import UserError
-from .inputs import absolute, find_input
-from .predictor import Predictor
-from .preflight import Plan, cluster_nodes, make_plan
+from .inputs import Input, absolute, find_input
+from .preflight import Plan, cluster_nodes, make_plan, nodes_to_come
 from .run_folder import RunFolder, file_digest
 from .stages import measure
+from .watch import PATIENCE, Watch, free_resources
+from .workers import PredictBatch, Trial, decode_row, leave_out, try_predictor
+
+SECONDS_PER_BLOCK = 2.0  # of the slowest stage's work: what a killed run loses, for every task that was running
+BYTES_PER_BLOCK = 64 * 2**20  # of decoded rows
 
 
 def predict(
@@ -72,130 +73,84 @@ def predict(
     if finished := folder.summary():
         print(f"{output} holds this run, finished: nothing to do.")
         return finished
-    plan = make_plan(cluster_nodes(), concurrency, num_cpus, num_gpus, settings.GPUS_PER_PREDICTOR)
-    print(f"Plan: {plan}.", flush=True)
-    device = _device(plan)
-    if device == "cpu" and (plan.num_gpus or settings.GPUS_PER_PREDICTOR):
-        print(("Ray has GPUs, but torch sees none" if plan.num_gpus else "No GPU here") + ": predicting on the CPU.")
-
+    nodes = [*cluster_nodes(), *nodes_to_come()]
+    plan = make_plan(nodes, concurrency, num_cpus, num_gpus, default_num_gpus=settings.GPUS_PER_PREDICTOR)
     done = folder.open()
-    files = rows.files if rows.listing is None else [folder.write_listing(rows.listing)]
-    dataset = ray.data.read_parquet(files)
+    left = rows.without(done)
     if len(done):
         print(f"Going on: {len(done)} of {len(rows.ids)} rows are done.", flush=True)
-        dataset = dataset.map_batches(partial(leave_out, done=ray.put(done)), batch_size=None, batch_format="pyarrow")
+    summary: dict[str, Any] = {"rows_before": len(done), "seconds": 0.0, "rows_per_second": 0.0}
+    if len(left.ids):
+        trial = _try_first(plan, left, batch_size, checkpoint)
+        share = trial.predict_seconds / (trial.predict_seconds + trial.decode_seconds)
+        plan = make_plan(nodes, concurrency, plan.num_cpus, plan.num_gpus, predict_share=share, memory=trial.memory)
+        print(f"Plan: {plan}.", flush=True)
+        if trial.device == "cpu" and (plan.num_gpus or settings.GPUS_PER_PREDICTOR):
+            reason = "Ray has GPUs, but torch sees none" if plan.num_gpus else "No GPU here"
+            print(f"{reason}: predicting on the CPU.")
+        rows_per_block = _rows_per_block(trial, plan, batch_size, len(left.ids))
+        predictions = _pipeline(left, done, plan, trial, min(batch_size, rows_per_block), rows_per_block, checkpoint)
+        predictions.write_parquet(str(folder.predictions), mode=ray.data.SaveMode.APPEND)
+        summary |= {
+            **measure(predictions.get_stats_summary(), plan, len(left.ids), time.monotonic() - started),
+            "plan": str(plan),
+            "rows_per_block": rows_per_block,
+            "device": trial.device,
+        }
+    versions = {name: version(name) for name in ("ray", "torch", "pyarrow")}
+    return folder.close(rows.ids, {**summary, "peak_memory_bytes": Watch.peak_memory, "versions": versions})
+
+
+def _pipeline(
+    rows: Input, done: Any, plan: Plan, trial: Trial, batch_size: int, rows_per_block: int, checkpoint: str
+) -> ray.data.Dataset:
+    """From the input's rows to predictions, as Ray Data will stream them."""
+    # Blocks are the unit of writing. A manifest of millions of rows is a few megabytes, one block if left alone:
+    # nothing would be written before the end.
+    dataset: ray.data.Dataset
+    if rows.table:
+        starts = range(0, len(rows.table), rows_per_block)
+        dataset = ray.data.from_blocks([rows.table.slice(start, rows_per_block) for start in starts])
+    else:
+        dataset = ray.data.read_parquet(rows.files)
+        if len(done):
+            leave_done_out = partial(leave_out, done=ray.put(done))
+            dataset = dataset.map_batches(leave_done_out, batch_size=None, batch_format="pyarrow")
+        dataset = dataset.repartition(target_num_rows_per_block=rows_per_block)
+    dataset.context.custom_execution_callback_classes = [Watch]
     # With as many CPUs as a predictor the decoder would be fused with it, and nothing decoded while the model runs.
     decoder_cpus = settings.CPUS_PER_DECODER + (0.01 if plan.num_cpus == settings.CPUS_PER_DECODER else 0)
-    predictions = (
-        # Blocks are the unit of writing. A manifest of millions of rows is a few megabytes, one block if left alone:
-        # nothing would be written before the end.
-        dataset.repartition(target_num_rows_per_block=settings.ROWS_PER_BLOCK)
-        .map(partial(decode_row, folder=rows.folder), num_cpus=decoder_cpus)
-        .map_batches(
-            PredictBatch,
-            fn_constructor_kwargs={"checkpoint": checkpoint, "device": device, "precision": settings.PRECISION},
-            compute=ray.data.ActorPoolStrategy(min_size=plan.smallest, max_size=plan.largest),
-            batch_size=batch_size,
-            num_cpus=plan.num_cpus,
-            num_gpus=plan.num_gpus,
-        )
+    decoded = dataset.map(partial(decode_row, folder=rows.folder), num_cpus=decoder_cpus)
+    return decoded.map_batches(
+        PredictBatch,
+        fn_constructor_kwargs={"checkpoint": checkpoint, "device": trial.device, "precision": settings.PRECISION},
+        compute=ray.data.ActorPoolStrategy(min_size=plan.smallest, max_size=plan.largest),
+        batch_size=batch_size,
+        num_cpus=plan.num_cpus,
+        num_gpus=plan.num_gpus,
     )
-    if len(done) < len(rows.ids):
-        predictions.write_parquet(str(folder.predictions), mode=ray.data.SaveMode.APPEND)
-    summary = {
-        "rows_before": len(done),
-        **measure(predictions.get_stats_summary(), plan, len(rows.ids) - len(done), time.monotonic() - started),
-        "plan": str(plan),
-        "device": device,
-        "versions": {name: version(name) for name in ("ray", "torch", "pyarrow")},
-    }
-    return folder.close(rows.ids, summary)
 
 
-def _device(plan: Plan) -> str:
-    """Where the predictors compute: "cuda" if the plan gives them GPUs, and torch sees those, else "cpu"."""
-    if not plan.num_gpus:
-        return "cpu"
-    sees_cuda = ray.remote(torch.cuda.is_available).options(num_gpus=plan.num_gpus)
-    return "cuda" if ray.get(sees_cuda.remote()) else "cpu"
+def _try_first(plan: Plan, rows: Input, batch_size: int, checkpoint: str) -> Trial:
+    """Try the Predictor on a worker that has what a predictor will have, and say what that worker is waited for."""
+    needs = f"{plan.num_cpus:g} CPU and {plan.num_gpus:g} GPU"
+    if not any(node.cpus >= plan.num_cpus and node.gpus >= plan.num_gpus for node in cluster_nodes()):
+        print(f"Waiting for the cluster to grow: a predictor needs a machine with {needs}.", flush=True)
+    worker = ray.remote(try_predictor).options(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus)
+    trial = worker.remote(rows.first_row(), rows.folder, batch_size, checkpoint, settings.PRECISION)
+    while not ray.wait([trial], timeout=PATIENCE)[0]:
+        print(f"Waiting for the first predictor, with {needs}. {free_resources()}.", flush=True)
+    result: Trial = ray.get(trial)
+    return result
+
+
+def _rows_per_block(trial: Trial, plan: Plan, batch_size: int, rows: int) -> int:
+    """So many that a block is a short piece of work, and that every predictor gets some; a multiple of the batch."""
+    in_time = SECONDS_PER_BLOCK / max(trial.decode_seconds, trial.predict_seconds)
+    size = int(min(in_time, BYTES_PER_BLOCK / trial.row_bytes, math.ceil(rows / plan.largest / 4)))
+    return max(1, size if size < batch_size else size - size % batch_size)
 
 
 def _predictor_digest() -> str:
     files = [Path(__file__).with_name(name) for name in ("model.py", "predictor.py", "preprocessing.py")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files) + settings.PRECISION.encode()).hexdigest()
-
-
-def leave_out(table: pa.Table, done: ray.ObjectRef[pa.ChunkedArray]) -> pa.Table:
-    """The rows of `table` whose id is not in `done`, which each machine fetches once."""
-    return table.filter(pc.invert(pc.is_in(table["id"], ray.get(done))))
-
-
-def decode_row(row: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Decode one row; a row that can't be decoded becomes a blank one with its error."""
-    try:
-        if "path" in row and not row["path"].startswith("/") and "://" not in row["path"]:
-            row = {**row, "path": f"{folder}/{row['path']}"}
-        decoded = Predictor.decode(row)
-        for name, blank in Predictor.blank.items():
-            if (decoded[name].shape, decoded[name].dtype) != (blank.shape, blank.dtype):
-                raise ValueError(f"{name} is {decoded[name].dtype} {decoded[name].shape}, not as in Predictor.blank")
-        return {"id": row["id"], "error": "", **decoded}
-    except Exception as problem:  # whatever is wrong with one row must not end the run
-        return {"id": row["id"], "error": f"decode: {_describe(problem)}", **Predictor.blank}
-
-
-class PredictBatch:
-    """What each actor of the pool runs: a Predictor, made once, and what it can't predict put down as an error."""
-
-    def __init__(self, checkpoint: str, **arguments: Any) -> None:
-        self.refusal: UserError | None = None
-        try:
-            self.predictor = Predictor(checkpoint, **arguments)
-            # One call warms the model up and tells the columns' types, which a batch of errors alone could not.
-            one_row = {name: value[np.newaxis].copy() for name, value in Predictor.blank.items()}
-            outputs = {name: np.asarray(value) for name, value in self.predictor(one_row).items()}
-        except Exception as problem:
-            # Raised at the first call: of an actor that dies while it is made, Ray prints pages.
-            self.refusal = UserError(f"the Predictor can't use --checkpoint {checkpoint}: {_describe(problem)}")
-            return
-        # Strings become objects: NumPy's own are only as long as the first one.
-        self.columns = {name: one.astype(object) if one.dtype.kind == "U" else one for name, one in outputs.items()}
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
-        """Predict the rows without an error; a batch that fails is tried again row by row."""
-        if self.refusal:
-            raise self.refusal
-        ids, errors = batch.pop("id"), batch.pop("error").astype(object)
-        good = np.flatnonzero(errors == "")
-        outputs = {name: np.zeros((len(ids), *one.shape[1:]), one.dtype) for name, one in self.columns.items()}
-        try:
-            self._predict(batch, good, outputs)
-        except Exception:
-            for row in good:
-                try:
-                    self._predict(batch, np.array([row]), outputs)
-                except Exception as problem:
-                    errors[row] = f"predict: {_describe(problem)}"
-        failed = errors != ""
-        columns = {name: _to_arrow(values, failed) for name, values in outputs.items()}
-        return pa.table({"id": ids, **columns, "error": pa.array(errors, pa.string(), mask=~failed)})
-
-    def _predict(self, batch: dict[str, np.ndarray], rows: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
-        if len(rows) == 0:
-            return
-        # Indexing copies: the arrays that Ray hands over are read-only, and torch warns of those.
-        for name, values in self.predictor({name: values[rows] for name, values in batch.items()}).items():
-            if len(values) != len(rows):
-                raise ValueError(f"the Predictor returned {len(values)} values of {name} for {len(rows)} rows")
-            outputs[name][rows] = values
-
-
-def _describe(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"[:500]
-
-
-def _to_arrow(values: np.ndarray, failed: np.ndarray) -> pa.Array:
-    if values.ndim == 1:
-        return pa.array(values, mask=failed)
-    width = int(np.prod(values.shape[1:]))
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width, mask=pa.array(failed))

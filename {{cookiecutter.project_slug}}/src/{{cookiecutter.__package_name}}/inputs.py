@@ -1,9 +1,10 @@
-"""From what `--input` points at to rows, each with a unique id: a Parquet table as it is, or a listing of files."""
+"""From what `--input` points at to rows, each with a unique id: those of Parquet files, or a listing of other files."""
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -16,15 +17,32 @@ from .errors import UserError
 CHANGES = ("size", "mtime", "created", "LastModified", "updated", "last_modified")
 
 
+# A table up to this size, uncompressed, is held by the driver: manifests, mostly, which it can cut up as it likes.
+LARGEST_TABLE = 256 * 2**20  # bytes
+
+
 @dataclass(frozen=True)
 class Input:
     """What there is to predict."""
 
-    files: list[str]  # Parquet files to read, or the files that `listing` lists
-    listing: pa.Table | None  # columns id and path, unless the files are Parquet
+    files: list[str]  # the Parquet files, or those that are listed
+    table: pa.Table | None  # all rows, unless they are too many: a listing has the columns id and path
     folder: str  # where relative paths in Parquet rows start from
     ids: pa.ChunkedArray
     digest: str  # of the files' names, sizes and times and of the ids: an input that changed has another
+
+    def without(self, done: pa.ChunkedArray) -> "Input":
+        """The input without the ids in `done`. Rows that are not in the table stay in their files."""
+        if len(done) == 0:
+            return self
+        left = pc.invert(pc.is_in(self.ids, done))
+        return replace(self, table=self.table and self.table.filter(left), ids=self.ids.filter(left))
+
+    def first_row(self) -> dict[str, Any]:
+        """One row, as the pipeline will see it."""
+        table = self.table or _open_parquet(self.files).head(1)
+        row: dict[str, Any] = table.slice(0, 1).to_pylist()[0]
+        return row
 
 
 def find_input(source: str) -> Input:
@@ -65,16 +83,16 @@ def find_input(source: str) -> Input:
     if not tables:
         files = [address(path) for path in paths]
         ids = pa.chunked_array([[path.removeprefix(folder).lstrip("/") for path in paths]])
-        listing = pa.table({"id": ids, "path": files})
+        table = pa.table({"id": ids, "path": files})
     elif all(path in tables or path.rsplit("/", 1)[-1].startswith("_") for path in paths):  # such as Spark's _SUCCESS
-        files, folder, listing = [address(path) for path in tables], table_folder, None
-        ids = _read_unique_ids(files)
+        files, folder = [address(path) for path in tables], table_folder
+        table, ids = _read_unique_ids(files)
     else:
         raise UserError(f"--input {source}: Parquet files lie beside others: name what you mean, such as '*.png'")
     digest = hashlib.sha256(repr([(path, *map(found[path].get, CHANGES)) for path in paths]).encode())
     for id_ in ids:
         digest.update(f"{id_}\n".encode())
-    return Input(files, listing, address(folder), ids, digest.hexdigest())
+    return Input(files, table, address(folder), ids, digest.hexdigest())
 
 
 def absolute(path: str) -> str:
@@ -85,16 +103,22 @@ def absolute(path: str) -> str:
 
 def read_ids(files: list[str]) -> pa.ChunkedArray:
     """The column `id` of Parquet files, paths or URIs of one file system."""
+    return _open_parquet(files).to_table(columns=["id"])["id"]
+
+
+def _open_parquet(files: list[str]) -> pyarrow.dataset.Dataset:
     filesystem, _ = fsspec.url_to_fs(files[0])
     paths = [filesystem._strip_protocol(file) for file in files]
-    dataset = pyarrow.dataset.dataset(paths, filesystem=filesystem, format="parquet")
-    return dataset.to_table(columns=["id"])["id"]
+    return pyarrow.dataset.dataset(paths, filesystem=filesystem, format="parquet")
 
 
-def _read_unique_ids(files: list[str]) -> pa.ChunkedArray:
+def _read_unique_ids(files: list[str]) -> tuple[pa.Table | None, pa.ChunkedArray]:
     try:
-        ids = read_ids(files)
-    except pa.ArrowInvalid as problem:
+        dataset = _open_parquet(files)
+        sizes = (group.total_byte_size for fragment in dataset.get_fragments() for group in fragment.row_groups)
+        table = dataset.to_table() if sum(sizes) <= LARGEST_TABLE else dataset.to_table(columns=["id"])
+        ids = table["id"]
+    except (pa.ArrowInvalid, KeyError) as problem:
         raise UserError(f"--input: {str(problem).splitlines()[0]}") from None
     if ids.null_count:
         raise UserError(f"--input: the column id is empty in {ids.null_count} rows")
@@ -104,4 +128,4 @@ def _read_unique_ids(files: list[str]) -> pa.ChunkedArray:
         raise UserError(f"--input: ids must be unique, but {repeated[0]} and {len(repeated) - 1} more are not")
     if len(ids) == 0:
         raise UserError("--input: the table has no rows")
-    return ids
+    return None if table.column_names == ["id"] else table, ids

@@ -4,9 +4,12 @@ The textbook's plan, an actor for every CPU, is such a case: nothing is left to 
 """
 
 import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
+import yaml
 
 from .errors import UserError
 
@@ -17,6 +20,7 @@ class Node:
 
     cpus: float
     gpus: float
+    memory: float = math.inf  # bytes
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,26 @@ class Plan:
 
 def cluster_nodes() -> list[Node]:
     """The live machines of the connected cluster."""
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Node(cpus=each.get("CPU", 0), gpus=each.get("GPU", 0)) for each in resources]
+    return [_node(each["Resources"]) for each in ray.nodes() if each["Alive"]]
+
+
+def nodes_to_come() -> list[Node]:
+    """The machines that an autoscaler may still add: on the head of a cluster made by `ray up`, its file says so."""
+    file = Path("~/ray_bootstrap_config.yaml").expanduser()
+    if not os.environ.get("RAY_ADDRESS") or not file.exists():
+        return []
+    config = yaml.safe_load(file.read_text())
+    types = {name: each for name, each in config["available_node_types"].items() if name != config["head_node_type"]}
+    to_come = [_node(each["resources"]) for each in types.values() for _ in range(each.get("max_workers", 0))]
+    live = cluster_nodes()
+    for node in live:
+        same = [each for each in to_come if (each.cpus, each.gpus) == (node.cpus, node.gpus)]
+        to_come = [each for each in to_come if each not in same] + same[1:]
+    return to_come[: max(0, config.get("max_workers", len(to_come)) - (len(live) - 1))]
+
+
+def _node(resources: dict[str, float]) -> Node:
+    return Node(resources.get("CPU", 0), resources.get("GPU", 0), resources.get("memory", math.inf))
 
 
 def make_plan(
@@ -52,14 +74,19 @@ def make_plan(
     concurrency: tuple[int, int] | None = None,
     num_cpus: float | None = None,
     num_gpus: float | None = None,
+    *,
     default_num_gpus: float = 0,
+    predict_share: float = 0.5,
+    memory: float = 0,
 ) -> Plan:
     """Choose what was not asked for, and check that the whole can run.
 
     Args:
-        concurrency: smallest and largest number of predictors; as many as fit by default.
+        concurrency: smallest and largest number of predictors; as many as `predict_share` says by default.
         num_cpus: CPUs a predictor; 1 by default, or 0 where the machine has only one.
         num_gpus: GPUs a predictor; `default_num_gpus` by default, or 0 where there are none.
+        predict_share: of the time that a row takes, the part that the model takes; the rest is decoding.
+        memory: bytes that a predictor holds.
 
     Raises:
         UserError: the plan could never run; the message has the numbers and the flag to change.
@@ -72,29 +99,36 @@ def make_plan(
 
     if total_cpus == 0:
         raise UserError("no machine has CPUs for work yet: wait for the cluster's workers, `ray status` shows them")
-    room = sum(_fits(node, num_cpus, num_gpus) for node in nodes)
-    if room == 0:
+    if not any(_fits(node, num_cpus, num_gpus) for node in nodes):
         wanted = f"--num-cpus {num_cpus:g} --num-gpus {num_gpus:g}"
         largest_cpus, largest_gpus = max(node.cpus for node in nodes), max(node.gpus for node in nodes)
         raise UserError(
             f"no machine can hold a predictor of {wanted}: the largest has {largest_cpus:g} CPUs and "
             f"{largest_gpus:g} GPUs. Ask for less, or point RAY_ADDRESS at a cluster that has more"
         )
-    limit = min(room, _most_predictors_with_a_free_cpu(nodes, num_cpus, num_gpus))
+    room = sum(_fits(node, num_cpus, num_gpus, memory) for node in nodes)
+    if room == 0:
+        largest = max(node.memory for node in nodes)
+        raise UserError(
+            f"no machine can hold a predictor: it takes {memory / 2**30:.1f} GiB, and the largest has "
+            f"{largest / 2**30:.1f} GiB for work. Lower --batch-size, or take a smaller model or larger machines"
+        )
+    limit = min(room, _most_predictors_with_a_free_cpu(nodes, num_cpus, num_gpus, memory))
     if limit == 0:
         raise UserError(
             f"a predictor of --num-cpus {num_cpus:g} leaves no whole CPU to read and write with: "
             f"there are {total_cpus:g} CPUs. Lower --num-cpus"
         )
     if concurrency is None:
-        # Decoding costs about as much as a small model: half of the CPUs for each. With GPUs, one predictor a GPU.
-        wish = room if num_gpus else total_cpus / 2 / num_cpus if num_cpus else 1
+        # With GPUs, one predictor for each; else the CPUs are shared out as the work is.
+        wish = room if num_gpus else total_cpus * predict_share / num_cpus if num_cpus else 1
         chosen = max(1, min(limit, int(wish)))
         concurrency = (chosen, chosen)
     if concurrency[0] > limit:
+        size = f" and {memory / 2**30:.1f} GiB" if room == limit and memory else ""
         raise UserError(
-            f"--concurrency {concurrency[0]} can't run: {limit} is the most predictors of {num_cpus:g} CPU and "
-            f"{num_gpus:g} GPU that {total_cpus:g} CPUs and {total_gpus:g} GPUs can hold with one CPU left "
+            f"--concurrency {concurrency[0]} can't run: {limit} is the most predictors of {num_cpus:g} CPU, "
+            f"{num_gpus:g} GPU{size} that {total_cpus:g} CPUs and {total_gpus:g} GPUs can hold with one CPU left "
             "to read, decode and write. Lower --concurrency or --num-cpus"
         )
     return Plan(concurrency[0], min(concurrency[1], limit), num_cpus, num_gpus, total_cpus)
@@ -117,9 +151,11 @@ def check_training(nodes: list[Node], num_workers: int, want_gpu: bool) -> bool:
     return use_gpu
 
 
-def _fits(node: Node, num_cpus: float, num_gpus: float) -> int:
+def _fits(node: Node, num_cpus: float, num_gpus: float, memory: float = 0) -> int:
     """How many predictors the node can hold at once."""
     limits = [1_000]
+    if memory and node.memory < math.inf:
+        limits.append(math.floor(node.memory / memory))
     if num_cpus:
         limits.append(math.floor(node.cpus / num_cpus + 1e-9))
     if 0 < num_gpus < 1:  # a part of a GPU is a part of one GPU: three times 0.6 do not fit on two
@@ -129,14 +165,14 @@ def _fits(node: Node, num_cpus: float, num_gpus: float) -> int:
     return min(limits)
 
 
-def _most_predictors_with_a_free_cpu(nodes: list[Node], num_cpus: float, num_gpus: float) -> int:
+def _most_predictors_with_a_free_cpu(nodes: list[Node], num_cpus: float, num_gpus: float, memory: float) -> int:
     """The most predictors that, however Ray places them, leave a whole CPU on at least one node."""
     if not num_cpus:
         return 1_000 if any(node.cpus >= 1 for node in nodes) else 0
     blocking = 0  # how many it takes to leave less than one CPU on every node
     for node in nodes:
         needed = max(0, math.floor((node.cpus - 1) / num_cpus + 1e-9) + 1)
-        if needed > _fits(node, num_cpus, num_gpus):
-            return 1_000  # this node runs out of GPUs first, so it always has a CPU to spare
+        if needed > _fits(node, num_cpus, num_gpus, memory):
+            return 1_000  # this node runs out of GPUs or memory first, so it always has a CPU to spare
         blocking += needed
     return max(0, blocking - 1)

@@ -1,7 +1,6 @@
 """The folder of one run of `predict`: whose it is, what in it is done, and when it is finished.
 
 - run.json: what the run was asked; written first.
-- listing.parquet: the files that were found, unless the input was Parquet.
 - predictions/*.parquet: the rows; each file is complete, or has no footer and can't be read.
 - summary.json: written last; its absence means that the run is not finished.
 """
@@ -21,7 +20,7 @@ from upath import UPath
 from .errors import UserError
 from .inputs import read_ids
 
-OWN_FILES = {".lock", "listing.parquet", "predictions", "run.json", "run.json.partial"}
+OWN_FILES = {".lock", "predictions", "run.json", "run.json.partial"}
 
 
 class RunFolder:
@@ -80,13 +79,6 @@ class RunFolder:
     def _files(self) -> list[UPath]:
         fsspec.url_to_fs(str(self.path))[0].invalidate_cache()  # s3fs would not see what Ray writes
         return sorted(self.predictions.glob("*.parquet"))
-
-    def write_listing(self, listing: pa.Table) -> str:
-        """Write the files that were found, for Ray Data to read, and return the path."""
-        path = self.path / "listing.parquet"
-        with path.open("wb") as file:
-            pq.write_table(listing, file)
-        return str(path)
 
     def close(self, ids: pa.ChunkedArray, summary: dict[str, Any]) -> dict[str, Any]:
         """Check that every one of `ids` came out exactly once, and write the summary, with the number of failed rows.

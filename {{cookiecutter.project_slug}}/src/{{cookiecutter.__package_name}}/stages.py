@@ -9,6 +9,11 @@ from .preflight import Plan
 STAGES = {"decode_row": "decode", "PredictBatch": "predict", "Write": "write"}  # by names of Ray Data's operators
 
 
+def stage_of(operator: str) -> str:
+    """The stage that one of Ray Data's operators belongs to, by its name."""
+    return next((stage for name, stage in STAGES.items() if name in operator), "read")
+
+
 def measure(stats: Any, plan: Plan, rows: int, seconds: float) -> dict[str, Any]:
     """Say where the time went, from Ray Data's statistics of a run.
 
@@ -21,7 +26,7 @@ def measure(stats: Any, plan: Plan, rows: int, seconds: float) -> dict[str, Any]
     for operator in _operators(stats):
         if operator.wall_time is None:
             continue
-        stage = next((stage for name, stage in STAGES.items() if name in operator.operator_name), "read")
+        stage = stage_of(operator.operator_name)
         busy[stage] += operator.wall_time.sum
         last.append(operator.latest_end_time)
         if stage == "predict":

@@ -14,9 +14,9 @@ from ray.train.torch import TorchTrainer
 
 from . import model, settings
 from .errors import UserError
-from .inference import decode_row
 from .inputs import Input, find_input
 from .preflight import check_training, cluster_nodes
+from .workers import decode_row
 
 
 def train(

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,14 @@ import torch
 from conftest import PACKAGE, Example
 from PIL import Image
 
+from {{ cookiecutter.__package_name }} import inference
 from {{ cookiecutter.__package_name }}.data import write_raw_data
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.inference import predict
 from {{ cookiecutter.__package_name }}.model import DigitClassifier, load_model, save_model
 from {{ cookiecutter.__package_name }}.predictor import Predictor
 from {{ cookiecutter.__package_name }}.preprocessing import decode, preprocess
+from {{ cookiecutter.__package_name }}.workers import Trial
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,26 @@ def test_every_file_becomes_a_row_and_bad_ones_an_error(example: Example, tmp_pa
     assert rows.loc[bad, "error"].fillna("").str.startswith("decode: ").all()
     assert rows.loc[bad, "label"].isna().all()
     assert "DecompressionBombError" in str(rows.loc["bomb.png", "error"])
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_a_file_that_vanishes_while_it_runs_is_an_error(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("here.png", "vanished.png"):
+        Image.new("L", (8, 8)).save(tmp_path / "images" / name)
+    try_first = inference._try_first  # the files are listed by then, and not yet decoded
+
+    def vanish_and_try(*arguments: Any) -> Trial:
+        (tmp_path / "images" / "vanished.png").unlink()
+        return try_first(*arguments)
+
+    monkeypatch.setattr(inference, "_try_first", vanish_and_try)
+    inference.predict(str(tmp_path / "images"), str(example.checkpoint), str(tmp_path / "run"))
+    rows = pd.read_parquet(tmp_path / "run" / "predictions").set_index("id")
+    assert rows["error"].isna().to_dict() == {"here.png": True, "vanished.png": False}
+    assert str(rows.loc["vanished.png", "error"]).startswith("decode: FileNotFoundError")
 
 
 def test_a_model_survives_its_checkpoint(tmp_path: Path) -> None:

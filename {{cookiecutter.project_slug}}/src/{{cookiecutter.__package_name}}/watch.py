@@ -1,0 +1,74 @@
+"""Looks on while Ray Data runs: says what a run that does not move waits for, and how much memory it took."""
+
+import time
+from typing import Any
+
+import psutil
+import ray
+from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+from .stages import stage_of
+
+PATIENCE = 30.0  # seconds without progress before a line says so, and between one such line and the next
+LOOK_EVERY = 2.0  # seconds
+
+
+class Watch(ExecutionCallback):
+    """Ray Data makes one for each execution of a dataset that has it in its context, and calls it some times a second.
+
+    The class is Ray Data's own way to look on, if not yet a documented one.
+    """
+
+    peak_memory = 0  # bytes, of this process and those that it started: with Ray on this machine, all of it
+
+    def __init__(self) -> None:
+        self.progress: list[Any] = []
+        self.moved = self.looked = time.monotonic()
+
+    def on_execution_step(self, executor: Any) -> None:
+        now = time.monotonic()
+        if now < self.looked + LOOK_EVERY:
+            return
+        self.looked = now
+        Watch.peak_memory = max(Watch.peak_memory, _memory())
+        operators = executor._topology or {}
+        progress = [(op.metrics.num_tasks_finished, op.metrics.num_task_outputs_generated) for op in operators]
+        if progress != self.progress:
+            self.progress, self.moved = progress, now
+        elif now > self.moved + PATIENCE:
+            print(f"No progress for {PATIENCE:.0f} s. {describe(operators)}", flush=True)
+            self.moved = now
+
+
+def describe(operators: Any) -> str:
+    """Which stage waits for what, in one line."""
+    said = []
+    for operator, state in operators.items():
+        stage, waiting = stage_of(operator.name), state.total_enqueued_input_blocks()
+        running, pending = operator.num_active_tasks(), operator.get_actor_info().pending
+        if pending:
+            said.append(f"{stage} waits for {pending} predictor(s) to start")
+        if running:
+            said.append(f"{stage} is at work on {running} block(s)")
+        elif waiting and not pending:
+            said.append(f"{stage} has {waiting} block(s) and waits for a CPU")
+    return f"{'; '.join(said)}. {free_resources()}."
+
+
+def free_resources() -> str:
+    """What of the cluster is free."""
+    free, all_ = ray.available_resources(), ray.cluster_resources()
+    names = [name for name in ("CPU", "GPU") if all_.get(name)]
+    return "Free: " + ", ".join(f"{free.get(name, 0):g} of {all_[name]:g} {name}s" for name in names)
+
+
+def _memory() -> int:
+    """Bytes that this process and its descendants hold, what they share counted once."""
+    total, this = 0, psutil.Process()
+    for process in [this, *this.children(recursive=True)]:
+        try:
+            details = process.memory_full_info()
+        except psutil.Error:  # it ended, or is another user's
+            continue
+        total += getattr(details, "pss", details.uss)  # macOS and Windows do not tell shares
+    return total

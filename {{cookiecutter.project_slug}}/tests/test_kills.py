@@ -1,0 +1,172 @@
+"""Whatever is killed, every row comes out once, and what was finished is not done again. A slow model gives time."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from conftest import PACKAGE, Example
+from ray.cluster_utils import Cluster
+
+PROJECT = Path(__file__).parents[1]
+SECONDS_PER_ROW = 0.02
+# Put under a copy of predictor.py: the same Predictor, slowed down, that notes when it predicted how many rows.
+SLOW = """
+
+import time
+
+class SlowPredictor(Predictor):
+    def __call__(self, batch):
+        rows = len(next(iter(batch.values())))
+        time.sleep(SECONDS_PER_ROW * rows)
+        outputs = super().__call__(batch)
+        with open(LOG, "a") as log:
+            print(time.time(), rows, file=log)
+        return outputs
+
+Predictor = SlowPredictor
+"""
+
+
+class SlowRun:
+    """`predict` with a slow Predictor, in a process of its own that can be killed."""
+
+    def __init__(self, folder: Path, example: Example, rows: int) -> None:
+        package = shutil.copytree(PROJECT / "src" / PACKAGE, folder / PACKAGE)
+        self.folder, self.log, self.predictions = folder, folder / "log", folder / "run" / "predictions"
+        with (package / "predictor.py").open("a") as file:
+            file.write(f"{SLOW}SECONDS_PER_ROW = {SECONDS_PER_ROW}\nLOG = {str(self.log)!r}\n")
+        self.ids = pd.read_parquet(example.manifest)["id"][:rows]
+        # Paths in a manifest are relative to its folder.
+        manifest = example.manifest.with_name(f"{rows}.parquet")
+        pd.read_parquet(example.manifest)[:rows].to_parquet(manifest)
+        self.arguments = ["--input", str(manifest), "--checkpoint", str(example.checkpoint), "--output", "run"]
+
+    @contextmanager
+    def process(self, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+        """Start it. Python finds the package that lies in the folder it starts in first."""
+        command = [sys.executable, "-m", PACKAGE, "predict", *self.arguments, *arguments]
+        with subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # a process group of its own, to press Ctrl-C in
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def predicted(self, until: float = float("inf")) -> int:
+        """How many rows were predicted before a time, those of the first try left out."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        entries = [(float(at), int(rows)) for at, rows in (line.split() for line in lines)]
+        return sum(rows for at, rows in entries if at < until and rows > 1)
+
+    def written(self) -> int:
+        return len(list(self.predictions.glob("*.parquet")))
+
+    def check(self) -> None:
+        """Every row is there, once."""
+        assert sorted(pd.read_parquet(self.predictions)["id"]) == sorted(self.ids)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, f"it ended too early:\n{process.communicate()[0]}"
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+
+
+def test_the_driver_is_killed_three_times(example: Example, tmp_path: Path) -> None:
+    run = SlowRun(tmp_path, example, rows=1400)
+    with run.process() as process:
+        wait_until(lambda: run.predicted(time.time() - 10) > 100, process)
+        killed = time.time()
+        process.kill()
+    finished_long_ago = run.predicted(killed - 10)
+
+    for signal_, kill in ((signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)):  # Ctrl-C reaches Ray's processes, too
+        with run.process() as process:
+            before = run.written()
+            wait_until(lambda before=before: run.written() > before, process)  # type: ignore[misc]
+            kill(process.pid, signal_)
+            output, _ = process.communicate(timeout=60)
+            assert process.returncode == 130, output
+            assert "Stopped. Give the same command again" in output
+            assert "Traceback" not in output
+        assert not (tmp_path / "run" / "summary.json").exists()
+        if signal_ == signal.SIGTERM:
+            kept = int(output.partition("Going on: ")[2].split()[0])
+            assert kept >= 0.9 * finished_long_ago
+
+    with run.process() as process:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+    run.check()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 0 < summary["rows_before"] < len(run.ids)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head without work and two workers: three nodes on this machine, each with Ray's own processes."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_predictor_and_a_node_are_killed(example: Example, tmp_path: Path, cluster: Cluster) -> None:
+    workers = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    run = SlowRun(tmp_path, example, rows=1400)
+    with run.process("--concurrency", "2") as process:
+        wait_until(lambda: run.written() >= 2, process)
+        predictors = [each for each in psutil.process_iter(["cmdline"]) if is_predictor(each)]
+        assert len(predictors) == 2
+        predictors[0].kill()
+        written = run.written()
+        wait_until(lambda: run.written() > written + 1, process)
+        cluster.remove_node(workers[0], allow_graceful=False)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+    run.check()
+
+
+def is_predictor(process: psutil.Process) -> bool:
+    return "PredictBatch" in " ".join(process.info["cmdline"] or [])
+
+
+def test_it_waits_for_a_node_that_may_come_and_says_so(example: Example, tmp_path: Path, cluster: Cluster) -> None:
+    """The file that `ray up` leaves on the head says that a machine with a GPU may come; the test is the autoscaler."""
+    run = SlowRun(tmp_path, example, rows=100)
+    cluster.add_node(num_cpus=1)
+    with run.process("--num-gpus", "1", HOME=str(tmp_path)) as process:
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert "0 GPUs" in output  # nothing that could bring one
+
+    types = {"head": {"resources": {}}, "gpu": {"resources": {"CPU": 2, "GPU": 1}, "max_workers": 1}}
+    config = {"max_workers": 2, "head_node_type": "head", "available_node_types": types}
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    with run.process("--num-gpus", "1", HOME=str(tmp_path)) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        assert line == "Waiting for the cluster to grow: a predictor needs a machine with 1 CPU and 1 GPU.\n"
+        cluster.add_node(num_cpus=2, num_gpus=1)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+    run.check()
