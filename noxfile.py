@@ -1,6 +1,7 @@
 """The template's tasks, for people and for CI alike: `nox -s demo` and `nox -s tests`."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -51,3 +52,17 @@ def benchmark(session: nox.Session) -> None:
     """Time the making of a project, side by side with another template's."""
     session.install(*GROUPS["tests"], "cookiecutter-pypackage")
     session.run("python", "benchmarks/generation.py", *session.posargs)
+
+
+@nox.session
+def benchmark_inference(session: nox.Session) -> None:
+    """Measure `predict` of a made project beside other ways: compare, memory or scale, after `--`."""
+    session.install(*GROUPS["tests"])
+    answers = [f"python_version={PYTHON}", "project_slug=my-ray-project"]
+    folder = session.create_tmp()
+    session.run("cookiecutter", "--no-input", "--overwrite-if-exists", "--output-dir", folder, str(ROOT), *answers)
+    project = Path(folder) / "my-ray-project"
+    shutil.copy(ROOT / "benchmarks/contenders/predictor.py", project / "src/my_ray_project/predictor.py")
+    session.install("--force-reinstall", "--no-deps", str(project))
+    session.install(str(project), "daft>=0.7,<0.8", "matplotlib")
+    session.run("python", "benchmarks/inference.py", *(session.posargs or ["compare"]))

@@ -15,8 +15,9 @@ FILES = """
 src/PACKAGE/__init__.py src/PACKAGE/__main__.py src/PACKAGE/cli.py src/PACKAGE/doctor.py src/PACKAGE/errors.py
 src/PACKAGE/evaluation.py src/PACKAGE/inference.py src/PACKAGE/inputs.py src/PACKAGE/preflight.py
 src/PACKAGE/run_folder.py src/PACKAGE/runtime.py src/PACKAGE/stages.py src/PACKAGE/training.py
+src/PACKAGE/watch.py src/PACKAGE/workers.py
 tests/conftest.py tests/test_cli.py tests/test_cluster.py tests/test_doctor.py tests/test_inference.py
-tests/test_inputs.py tests/test_preflight.py
+tests/test_inputs.py tests/test_kills.py tests/test_preflight.py
 """
 OPTION_FILES = {
     ("example", "images"): """

@@ -10,6 +10,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from {{ cookiecutter.__package_name }} import settings
+from {{ cookiecutter.__package_name }}.runtime import MALLOC
 
 PROJECT = Path(__file__).parents[1]
 CLUSTERS = sorted((PROJECT / "cluster").glob("*.yaml"))
@@ -47,3 +48,8 @@ def test_its_workers_fit_the_settings(path: Path) -> None:
     for worker in workers:
         assert worker["max_workers"] <= config["max_workers"]
         assert (worker["resources"].get("GPU", 0) > 0) == (settings.GPUS_PER_PREDICTOR > 0)
+
+
+def test_the_image_has_the_allocators_settings() -> None:
+    (line,) = re.findall(r"^ENV (MALLOC.*)$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)
+    assert dict(each.split("=") for each in line.split()) == MALLOC

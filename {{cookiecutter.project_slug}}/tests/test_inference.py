@@ -12,7 +12,7 @@ import pytest
 import ray
 from conftest import Example, run_cli
 
-from {{ cookiecutter.__package_name }} import inference, predictor, watch
+from {{ cookiecutter.__package_name }} import inference, inputs, predictor, watch
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.inference import predict
 from {{ cookiecutter.__package_name }}.predictor import Predictor
@@ -52,7 +52,11 @@ class TestPredict:
         with pytest.raises(UserError, match="holds other things"):
             predict(str(example.manifest), str(example.checkpoint), str(tmp_path))
 
-    def test_it_goes_on_from_what_is_written(self, example: Example, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("largest_table", [inputs.LARGEST_TABLE, 0])  # bytes that the driver holds itself
+    def test_it_goes_on_from_what_is_written(
+        self, example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest_table: int
+    ) -> None:
+        monkeypatch.setattr(inputs, "LARGEST_TABLE", largest_table)
         run = tmp_path / "run"
         predict(str(example.manifest), str(example.checkpoint), str(run))
         whole = read_predictions(run)

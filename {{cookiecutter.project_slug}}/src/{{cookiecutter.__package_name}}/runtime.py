@@ -12,7 +12,7 @@ import ray
 from ray.data import DataContext
 
 # What glibc gives back to the system after each batch it asks for again in the next, a page at a time: a third of the
-# time of a convolutional network on a CPU. Workers inherit this; on a cluster, the Dockerfile says the same.
+# time of a convolutional network on a CPU. Workers inherit this; for a cluster, the Dockerfile says the same.
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
 
