@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
+from {{ cookiecutter.__package_name }} import inputs
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.inputs import find_input
 
@@ -46,12 +48,28 @@ def test_a_remote_folder_keeps_its_uris() -> None:
     assert found.folder == "memory:///bucket/images"
 
 
-def test_parquet_is_read_as_it_is(tmp_path: Path) -> None:
+def test_parquet_is_read_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pd.DataFrame({"id": ["x", "y"], "value": [1, 2]}).to_parquet(tmp_path / "table.parquet")
     found = find_input(str(tmp_path / "table.parquet"))
-    assert found.table is None
+    assert found.table is not None
+    assert found.table.to_pylist() == [{"id": "x", "value": 1}, {"id": "y", "value": 2}]
     assert found.ids.to_pylist() == ["x", "y"]
     assert found.folder == str(tmp_path)
+
+    monkeypatch.setattr(inputs, "LARGEST_TABLE", 0)
+    found = find_input(str(tmp_path / "table.parquet"))
+    assert found.table is None
+    assert found.first_row() == {"id": "x", "value": 1}
+
+
+def test_what_is_done_is_left_out(folder: Path) -> None:
+    found = find_input(str(folder))
+    first, *others = found.ids.to_pylist()
+    left = found.without(pa.chunked_array([[first]]))
+    assert left.ids.to_pylist() == others
+    assert left.table is not None
+    assert left.table["id"].to_pylist() == others
+    assert left.digest == found.digest
 
 
 def test_a_folder_of_parquet_may_hold_what_spark_puts_beside_it(tmp_path: Path) -> None:
