@@ -17,6 +17,7 @@ from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.inference import predict
 from {{ cookiecutter.__package_name }}.predictor import Predictor
 from {{ cookiecutter.__package_name }}.run_folder import RunFolder
+from {{ cookiecutter.__package_name }}.runtime import ray_session
 from {{ cookiecutter.__package_name }}.workers import PredictBatch, decode_row
 
 
@@ -86,6 +87,17 @@ class TestPredict:
         assert "predict waits for 1 predictor(s) to start" in printed
 
 
+@pytest.mark.parametrize("cpus", [1, 4])
+def test_the_default_plan_runs_whatever_the_machine_has(example: Example, tmp_path: Path, cpus: int) -> None:
+    few = example.manifest.with_name("few.parquet")
+    pd.read_parquet(example.manifest)[:30].to_parquet(few)
+    with ray_session(num_cpus=cpus):
+        for number, concurrency in enumerate([None, (1, 1), (1, 1000)]):
+            run = tmp_path / f"{number}"
+            assert predict(str(few), str(example.checkpoint), str(run), concurrency=concurrency)["failed"] == 0
+            assert len(read_predictions(run)) == 30
+
+
 class FailsOnOdd(Predictor):
     """A predictor that can't take some rows, nor any batch that they are in."""
 
@@ -129,6 +141,23 @@ def test_a_batch_of_failures_keeps_the_columns_types(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(predictor, "Predictor", FailsOnOdd)
     good, bad = PredictBatch("none")(make_batch([2], [""])), PredictBatch("none")(make_batch([3], [""]))
     assert good.schema == bad.schema
+
+
+def test_a_row_that_was_written_twice_stays_once(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path / "run"), {})
+    folder.predictions.mkdir(parents=True)
+    for name, ids in (("a", ["1", "2"]), ("b", ["2", "3"]), ("c", ["1", "3"])):
+        pd.DataFrame({"id": ids, "label": name}).to_parquet(tmp_path / "run" / "predictions" / f"{name}.parquet")
+    assert sorted(folder.open().to_pylist()) == ["1", "2", "3"]
+    assert read_predictions(tmp_path / "run")["label"].tolist() == ["a", "a", "b"]
+
+
+def test_a_model_that_can_do_nothing_any_more_breaks_the_run_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "Predictor", FailsOnOdd)
+    worker = PredictBatch("none")
+    monkeypatch.setattr(FailsOnOdd, "__call__", lambda *_: 1 / 0)  # as a GPU after a fault
+    with pytest.raises(ZeroDivisionError):
+        worker(make_batch([2], [""]))
 
 
 def test_a_second_process_on_the_same_folder_is_refused(example: Example, tmp_path: Path) -> None:

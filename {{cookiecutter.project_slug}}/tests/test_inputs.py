@@ -1,5 +1,6 @@
 """Whatever --input points at becomes rows with unique ids. No Ray needed."""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -55,11 +56,12 @@ def test_parquet_is_read_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found.table.to_pylist() == [{"id": "x", "value": 1}, {"id": "y", "value": 2}]
     assert found.ids.to_pylist() == ["x", "y"]
     assert found.folder == str(tmp_path)
+    assert found.some_rows() == found.table.to_pylist()
 
     monkeypatch.setattr(inputs, "LARGEST_TABLE", 0)
     found = find_input(str(tmp_path / "table.parquet"))
     assert found.table is None
-    assert found.first_row() == {"id": "x", "value": 1}
+    assert found.some_rows() == [{"id": "x", "value": 1}, {"id": "y", "value": 2}]
 
 
 def test_what_is_done_is_left_out(folder: Path) -> None:
@@ -112,3 +114,22 @@ def test_the_digest_tells_inputs_apart(folder: Path) -> None:
     assert find_input(str(folder)).digest == before
     (folder / "new.png").write_bytes(b"content")
     assert find_input(str(folder)).digest != before
+
+
+def test_a_link_to_a_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="link is a link to a folder"):
+        find_input(str(folder))
+
+
+def test_a_name_that_is_not_utf_8_is_refused(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(b"")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        find_input(str(folder))
+
+
+def test_ids_of_a_strange_type_are_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"id": [1.5, 2.5]}).to_parquet(tmp_path / "table.parquet")
+    with pytest.raises(UserError, match="text or whole numbers"):
+        find_input(str(tmp_path / "table.parquet"))

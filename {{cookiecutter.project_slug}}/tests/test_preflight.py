@@ -7,7 +7,7 @@ import pytest
 
 from {{ cookiecutter.__package_name }} import preflight
 from {{ cookiecutter.__package_name }}.errors import UserError
-from {{ cookiecutter.__package_name }}.preflight import Node, Plan, check_training, make_plan, nodes_to_come
+from {{ cookiecutter.__package_name }}.preflight import Node, Plan, check_training, make_plan, nodes_to_come, plan_for_cluster
 
 
 @pytest.mark.parametrize(("cpus", "predictors", "num_cpus"), [(1, 1, 0), (2, 1, 1), (4, 2, 1), (64, 32, 1)])
@@ -60,7 +60,7 @@ def test_a_plan_that_can_run_is_kept(nodes: list[Node], arguments: dict[str, flo
 
 
 def test_the_plan_reads_as_one_line() -> None:
-    assert str(Plan(1, 2, 1, 0, 4)) == "1 to 2 predictor(s) with 1 CPU each; 2 of 4 CPUs read, decode and write"
+    assert str(Plan(1, 2, 1, 0, 4)) == "1 to 2 predictor(s) with 1 CPU each; 3 of 4 CPUs read, decode and write"
 
 
 def test_training_that_never_could_start_is_refused() -> None:
@@ -94,3 +94,13 @@ def test_a_machine_holds_as_many_predictors_as_its_memory() -> None:
 @pytest.mark.parametrize(("cpus", "share", "predictors"), [(3, 0.85, 2), (64, 0.85, 54), (64, 0.1, 6), (64, 0, 1)])
 def test_the_cpus_are_shared_out_as_the_work_is(cpus: int, share: float, predictors: int) -> None:
     assert make_plan([Node(cpus, 0)], predict_share=share).largest == predictors
+
+
+def test_what_starts_at_once_leaves_the_machines_that_are_there_a_free_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "cluster_nodes", lambda: [Node(0, 0), Node(8, 0), Node(8, 0)])
+    monkeypatch.setattr(preflight, "nodes_to_come", lambda: [Node(8, 0)] * 2)
+    plan = plan_for_cluster(predict_share=0.9)
+    assert (plan.smallest, plan.largest) == (14, 28)  # of 16 CPUs, and of 32
+    assert plan_for_cluster((30, 30)).smallest == 15
+    with pytest.raises(UserError, match="31 is the most"):
+        plan_for_cluster((32, 32))

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from . import settings
 
+STARTED = time.time()
 PROGRAM = __name__.partition(".")[0].replace("_", "-")
 DATA, MANIFEST = Path("data/raw"), Path("data/manifest.parquet")
 TRAINING, PREDICTIONS = Path("outputs/training"), Path("outputs/demo")
@@ -80,8 +82,10 @@ def run_train(options: argparse.Namespace) -> int:
 
 def run_predict(options: argparse.Namespace) -> int:
     from .inference import predict
+    from .run_folder import is_finished
     from .runtime import ray_session
 
+    finished_before = is_finished(options.output)
     with ray_session(verbose=options.verbose):
         summary = predict(
             options.input,
@@ -91,12 +95,15 @@ def run_predict(options: argparse.Namespace) -> int:
             concurrency=options.concurrency,
             num_cpus=options.num_cpus,
             num_gpus=options.num_gpus,
+            started=STARTED,
         )
+    if finished_before:
+        return 0
     print(f"Predictions: {options.output}/predictions, {summary['rows']} rows, {summary['failed']} failed")
     if "held_up_by" in summary:
         print(
             f"Speed: {summary['rows_per_second_steady']:.0f} rows/s, {summary['rows_per_second']:.0f} with start-up; "
-            f"held up by: {summary['held_up_by']}; peak memory: {summary['peak_memory_bytes'] / 2**30:.1f} GiB"
+            f"held up by: {summary['held_up_by']}; peak memory here: {summary['peak_memory_bytes'] / 2**30:.1f} GiB"
         )
     if summary["failed"] > options.max_failure_rate * summary["rows"]:
         print(f"error: more rows failed than --max-failure-rate {options.max_failure_rate:g} allows", file=sys.stderr)

@@ -17,7 +17,7 @@ from upath import UPath
 from . import settings
 from .errors import UserError
 from .inputs import absolute
-from .preflight import cluster_nodes, make_plan
+from .preflight import plan_for_cluster
 
 DISK_NEEDED = 5 * 2**30  # bytes: what Ray spills and logs on a quiet day
 ANSWER_WITHIN = 60.0  # seconds that a machine has for looking at itself
@@ -58,7 +58,9 @@ def examine(
 
     yield _check_token()
     try:
-        plan = make_plan(cluster_nodes(), concurrency, num_cpus, num_gpus, default_num_gpus=settings.GPUS_PER_PREDICTOR)
+        plan = plan_for_cluster(
+            concurrency, num_cpus=num_cpus, num_gpus=num_gpus, default_num_gpus=settings.GPUS_PER_PREDICTOR
+        )
         yield Check("plan", True, str(plan))
     except UserError as problem:
         yield Check("plan", False, str(problem), "Nothing would ever run")

@@ -1,6 +1,6 @@
 """Step 4, batch inference on Ray Data: every input row comes out exactly once, with its prediction or its error.
 
-    read Parquet -> leave out what an earlier run finished -> small blocks -> decode -> predict -> write Parquet
+    rows that no earlier run finished -> a first try -> blocks of two seconds' work -> decode -> predict -> Parquet
 
 The folder of predictions is its own checkpoint (`run_folder.py`): a run that was killed goes on from the ids in it.
 """
@@ -19,7 +19,7 @@ import ray.data
 from . import settings
 from .errors import UserError
 from .inputs import Input, absolute, find_input
-from .preflight import Plan, cluster_nodes, make_plan, nodes_to_come
+from .preflight import Plan, cluster_nodes, plan_for_cluster
 from .run_folder import RunFolder, file_digest
 from .stages import measure
 from .watch import PATIENCE, Watch, free_resources
@@ -27,6 +27,7 @@ from .workers import PredictBatch, Trial, decode_row, leave_out, try_predictor
 
 SECONDS_PER_BLOCK = 2.0  # of the slowest stage's work: what a killed run loses, for every task that was running
 BYTES_PER_BLOCK = 64 * 2**20  # of decoded rows
+MOST_BLOCKS = 10_000  # that the driver cuts a table into: it handles each; Ray Data cuts larger ones further
 
 
 def predict(
@@ -38,6 +39,7 @@ def predict(
     concurrency: tuple[int, int] | None = None,
     num_cpus: float | None = None,
     num_gpus: float | None = None,
+    started: float | None = None,
 ) -> dict[str, Any]:
     """Predict every row of `source` with the Predictor, on the Ray that is running.
 
@@ -48,6 +50,7 @@ def predict(
             summary.json. Given again after a kill, the run goes on; given again after the end, nothing is done.
         batch_size: rows that the Predictor gets in one call.
         concurrency, num_cpus, num_gpus: of the predictors, see `preflight.make_plan`.
+        started: since when the seconds of the run count, as `time.time()` has it; since now by default.
 
     Returns:
         The content of summary.json.
@@ -55,8 +58,11 @@ def predict(
     Raises:
         UserError: the input, the plan or the output folder does not allow the run.
     """
-    started = time.monotonic()
+    started = started or time.time()
     checkpoint, output = absolute(checkpoint), absolute(output)  # a worker's folder may be another
+    plan = plan_for_cluster(
+        concurrency, num_cpus=num_cpus, num_gpus=num_gpus, default_num_gpus=settings.GPUS_PER_PREDICTOR
+    )
     rows = find_input(source)
     try:
         digest = file_digest(checkpoint)
@@ -73,8 +79,6 @@ def predict(
     if finished := folder.summary():
         print(f"{output} holds this run, finished: nothing to do.")
         return finished
-    nodes = [*cluster_nodes(), *nodes_to_come()]
-    plan = make_plan(nodes, concurrency, num_cpus, num_gpus, default_num_gpus=settings.GPUS_PER_PREDICTOR)
     done = folder.open()
     left = rows.without(done)
     if len(done):
@@ -83,7 +87,13 @@ def predict(
     if len(left.ids):
         trial = _try_first(plan, left, batch_size, checkpoint)
         share = trial.predict_seconds / (trial.predict_seconds + trial.decode_seconds)
-        plan = make_plan(nodes, concurrency, plan.num_cpus, plan.num_gpus, predict_share=share, memory=trial.memory)
+        plan = plan_for_cluster(
+            concurrency,
+            num_cpus=plan.num_cpus,
+            num_gpus=plan.num_gpus,
+            predict_share=share,
+            memory=trial.memory,
+        )
         print(f"Plan: {plan}.", flush=True)
         if trial.device == "cpu" and (plan.num_gpus or settings.GPUS_PER_PREDICTOR):
             reason = "Ray has GPUs, but torch sees none" if plan.num_gpus else "No GPU here"
@@ -92,10 +102,11 @@ def predict(
         predictions = _pipeline(left, done, plan, trial, min(batch_size, rows_per_block), rows_per_block, checkpoint)
         predictions.write_parquet(str(folder.predictions), mode=ray.data.SaveMode.APPEND)
         summary |= {
-            **measure(predictions.get_stats_summary(), plan, len(left.ids), time.monotonic() - started),
+            **measure(predictions.get_stats_summary(), plan, len(left.ids), time.time() - started),
             "plan": str(plan),
             "rows_per_block": rows_per_block,
             "device": trial.device,
+            "predictor_memory_bytes": trial.memory,
         }
     versions = {name: version(name) for name in ("ray", "torch", "pyarrow")}
     return folder.close(rows.ids, {**summary, "peak_memory_bytes": Watch.peak_memory, "versions": versions})
@@ -109,22 +120,27 @@ def _pipeline(
     # nothing would be written before the end.
     dataset: ray.data.Dataset
     if rows.table:
-        starts = range(0, len(rows.table), rows_per_block)
-        dataset = ray.data.from_blocks([rows.table.slice(start, rows_per_block) for start in starts])
+        at_once = max(rows_per_block, math.ceil(len(rows.table) / MOST_BLOCKS))
+        starts = range(0, len(rows.table), at_once)
+        dataset = ray.data.from_blocks([rows.table.slice(start, at_once) for start in starts])
     else:
+        at_once = 0
         dataset = ray.data.read_parquet(rows.files)
         if len(done):
             leave_done_out = partial(leave_out, done=ray.put(done))
             dataset = dataset.map_batches(leave_done_out, batch_size=None, batch_format="pyarrow")
+    if at_once != rows_per_block:
         dataset = dataset.repartition(target_num_rows_per_block=rows_per_block)
     dataset.context.custom_execution_callback_classes = [Watch]
     # With as many CPUs as a predictor the decoder would be fused with it, and nothing decoded while the model runs.
     decoder_cpus = settings.CPUS_PER_DECODER + (0.01 if plan.num_cpus == settings.CPUS_PER_DECODER else 0)
+    blocks = math.ceil(len(rows.ids) / rows_per_block)  # a predictor more than that would have nothing to do
+    smallest, largest = min(plan.smallest, blocks), min(plan.largest, blocks)
     decoded = dataset.map(partial(decode_row, folder=rows.folder), num_cpus=decoder_cpus)
     return decoded.map_batches(
         PredictBatch,
         fn_constructor_kwargs={"checkpoint": checkpoint, "device": trial.device, "precision": settings.PRECISION},
-        compute=ray.data.ActorPoolStrategy(min_size=plan.smallest, max_size=plan.largest),
+        compute=ray.data.ActorPoolStrategy(min_size=smallest, max_size=largest),
         batch_size=batch_size,
         num_cpus=plan.num_cpus,
         num_gpus=plan.num_gpus,
@@ -136,8 +152,9 @@ def _try_first(plan: Plan, rows: Input, batch_size: int, checkpoint: str) -> Tri
     needs = f"{plan.num_cpus:g} CPU and {plan.num_gpus:g} GPU"
     if not any(node.cpus >= plan.num_cpus and node.gpus >= plan.num_gpus for node in cluster_nodes()):
         print(f"Waiting for the cluster to grow: a predictor needs a machine with {needs}.", flush=True)
-    worker = ray.remote(try_predictor).options(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus)
-    trial = worker.remote(rows.first_row(), rows.folder, batch_size, checkpoint, settings.PRECISION)
+    # After one call the process ends: Ray would keep it, with a model in it, and make no actor out of it.
+    worker = ray.remote(max_calls=1)(try_predictor).options(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus)
+    trial = worker.remote(rows.some_rows(), rows.folder, batch_size, checkpoint, settings.PRECISION)
     while not ray.wait([trial], timeout=PATIENCE)[0]:
         print(f"Waiting for the first predictor, with {needs}. {free_resources()}.", flush=True)
     result: Trial = ray.get(trial)

@@ -1,6 +1,8 @@
 """From what `--input` points at to rows, each with a unique id: those of Parquet files, or a listing of other files."""
 
 import hashlib
+import math
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import pyarrow.dataset
 from .errors import UserError
 
 # What file systems call a file's size and the time of its last change.
-CHANGES = ("size", "mtime", "created", "LastModified", "updated", "last_modified")
+CHANGES = ("size", "mtime", "LastModified", "updated", "last_modified")
 
 
 # A table up to this size, uncompressed, is held by the driver: manifests, mostly, which it can cut up as it likes.
@@ -38,11 +40,14 @@ class Input:
         left = pc.invert(pc.is_in(self.ids, done))
         return replace(self, table=self.table and self.table.filter(left), ids=self.ids.filter(left))
 
-    def first_row(self) -> dict[str, Any]:
-        """One row, as the pipeline will see it."""
-        table = self.table or _open_parquet(self.files).head(1)
-        row: dict[str, Any] = table.slice(0, 1).to_pylist()[0]
-        return row
+    def some_rows(self) -> list[dict[str, Any]]:
+        """Up to eight rows, as the pipeline will see them: from all over the table, or the first ones of the files."""
+        if self.table is None:
+            some = _open_parquet(self.files).head(8)
+        else:
+            some = self.table.take(list(range(0, len(self.table), math.ceil(len(self.table) / 8))))
+        rows: list[dict[str, Any]] = some.to_pylist()
+        return rows
 
 
 def find_input(source: str) -> Input:
@@ -59,7 +64,12 @@ def find_input(source: str) -> Input:
     filesystem, root = fsspec.url_to_fs(source)
     magic = re.search(r"[*?\[]", root)
     if filesystem.isdir(root):
-        found, folder, table_folder = filesystem.find(root, detail=True), root, filesystem._parent(root)
+        try:
+            # Without this, a folder that can't be read would be left out in silence.
+            found = filesystem.find(root, detail=True, on_error="raise")
+        except OSError as problem:
+            raise UserError(f"--input: {problem.filename or source} can't be read: {problem.strerror}") from None
+        folder, table_folder = root, filesystem._parent(root)
     elif filesystem.exists(root):
         found, folder, table_folder = {root: filesystem.info(root)}, *[filesystem._parent(root)] * 2
     elif magic:
@@ -75,6 +85,8 @@ def find_input(source: str) -> Input:
     tables = [path for path in paths if path.endswith(".parquet")]
     if not paths:
         raise UserError(f"--input {source}: there are no files")
+    for path in paths:
+        _check_path(path, local="file" in filesystem.protocol)
 
     def address(path: str) -> str:
         # Local paths stay plain: in a file:// URI a "%" or "#" of a name would need escapes.
@@ -93,6 +105,15 @@ def find_input(source: str) -> Input:
     for id_ in ids:
         digest.update(f"{id_}\n".encode())
     return Input(files, table, address(folder), ids, digest.hexdigest())
+
+
+def _check_path(path: str, local: bool) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"--input: the name {os.fsencode(path)!r} is not UTF-8. Rename it") from None
+    if local and os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        raise UserError(f"--input: {path} is a link to a folder, or no file. Name the folder itself, or move it away")
 
 
 def absolute(path: str) -> str:
@@ -120,12 +141,14 @@ def _read_unique_ids(files: list[str]) -> tuple[pa.Table | None, pa.ChunkedArray
         ids = table["id"]
     except (pa.ArrowInvalid, KeyError) as problem:
         raise UserError(f"--input: {str(problem).splitlines()[0]}") from None
+    if len(ids) == 0:
+        raise UserError("--input: the table has no rows")
     if ids.null_count:
         raise UserError(f"--input: the column id is empty in {ids.null_count} rows")
+    if not (pa.types.is_integer(ids.type) or pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)):
+        raise UserError(f"--input: ids must be text or whole numbers, and the column id has the type {ids.type}")
     counts = pc.value_counts(ids)
     repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
     if len(repeated):
         raise UserError(f"--input: ids must be unique, but {repeated[0]} and {len(repeated) - 1} more are not")
-    if len(ids) == 0:
-        raise UserError("--input: the table has no rows")
     return None if table.column_names == ["id"] else table, ids

@@ -5,8 +5,9 @@ The textbook's plan, an actor for every CPU, is such a case: nothing is left to 
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import ray
 import yaml
@@ -41,8 +42,8 @@ class Plan:
 
     @property
     def free_cpus(self) -> float:
-        """What the largest number of predictors leaves for the other stages."""
-        return self.total_cpus - self.largest * self.num_cpus
+        """What the predictors leave for the other stages."""
+        return self.total_cpus - self.smallest * self.num_cpus
 
 
 def cluster_nodes() -> list[Node]:
@@ -67,6 +68,28 @@ def nodes_to_come() -> list[Node]:
 
 def _node(resources: dict[str, float]) -> Node:
     return Node(resources.get("CPU", 0), resources.get("GPU", 0), resources.get("memory", math.inf))
+
+
+def plan_for_cluster(concurrency: tuple[int, int] | None = None, **asked: Any) -> Plan:
+    """The plan for the machines that are there, whose largest number of predictors may need those to come.
+
+    What runs from the start leaves the machines that are there a free CPU, whether or not others come.
+
+    Args:
+        concurrency: see `make_plan`, which has the other arguments, too.
+
+    Raises:
+        UserError: the plan could never run, even on all of the machines.
+    """
+    live, to_come = cluster_nodes(), nodes_to_come()
+    whole = make_plan([*live, *to_come], concurrency, **asked)
+    if not to_come:
+        return whole
+    try:
+        now = make_plan(live, concurrency and (1, concurrency[1]), **asked)
+    except UserError:
+        return whole  # nothing can run before a machine comes
+    return replace(whole, smallest=min(whole.smallest, now.largest), total_cpus=now.total_cpus)
 
 
 def make_plan(

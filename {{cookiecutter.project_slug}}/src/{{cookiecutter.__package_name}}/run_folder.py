@@ -23,6 +23,11 @@ from .inputs import read_ids
 OWN_FILES = {".lock", "predictions", "run.json", "run.json.partial"}
 
 
+def is_finished(path: str) -> bool:
+    """Whether the folder, a path or a URI, holds a finished run."""
+    return (UPath(path) / "summary.json").exists()
+
+
 class RunFolder:
     """One run's folder.
 
@@ -74,7 +79,28 @@ class RunFolder:
                 files.append(str(file))
             except pa.ArrowInvalid:
                 file.unlink()
-        return read_ids(files) if files else pa.chunked_array([], pa.string())
+        return self._ids_once(files) if files else pa.chunked_array([], pa.string())
+
+    def _ids_once(self, files: list[str]) -> pa.ChunkedArray:
+        """The ids in the files, after a row that is there twice was taken out of the later file.
+
+        A cluster's worker may outlive the driver by a moment, and write what the next run then predicts, too.
+        """
+        ids = read_ids(files)
+        if pc.count_distinct(ids).as_py() == len(ids):
+            return ids
+        seen: set[Any] = set()
+        for file in map(UPath, files):
+            with file.open("rb") as stream:
+                table = pq.read_table(stream)
+            once = [id_ not in seen for id_ in table["id"].to_pylist()]
+            seen.update(table["id"].to_pylist())
+            if not all(once):
+                partial = file.with_name(file.name + ".partial")
+                with partial.open("wb") as stream:
+                    pq.write_table(table.filter(once), stream)
+                partial.rename(file)
+        return read_ids(files)
 
     def _files(self) -> list[UPath]:
         fsspec.url_to_fs(str(self.path))[0].invalidate_cache()  # s3fs would not see what Ray writes
@@ -86,8 +112,8 @@ class RunFolder:
         Raises:
             RuntimeError: rows are missing, or there twice. It can't happen; if it does, nobody must trust the folder.
         """
+        written = self._ids_once([str(file) for file in self._files()])
         files = [str(file) for file in self._files()]
-        written = read_ids(files)
         missing = pc.sum(pc.invert(pc.is_in(ids, written))).as_py()
         if missing or len(written) != len(ids):
             raise RuntimeError(f"{self.predictions} has {len(written)} rows for {len(ids)}, and lacks {missing}")

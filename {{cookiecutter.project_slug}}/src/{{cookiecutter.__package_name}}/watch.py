@@ -7,10 +7,12 @@ import psutil
 import ray
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
+from .errors import UserError
 from .stages import stage_of
 
 PATIENCE = 30.0  # seconds without progress before a line says so, and between one such line and the next
 LOOK_EVERY = 2.0  # seconds
+AGAIN = "Give the same command again: it makes a new plan, and what is finished is kept"
 
 
 class Watch(ExecutionCallback):
@@ -22,6 +24,7 @@ class Watch(ExecutionCallback):
     peak_memory = 0  # bytes, of this process and those that it started: with Ray on this machine, all of it
 
     def __init__(self) -> None:
+        self.cpus = ray.cluster_resources().get("CPU", 0)
         self.progress: list[Any] = []
         self.moved = self.looked = time.monotonic()
 
@@ -37,6 +40,9 @@ class Watch(ExecutionCallback):
             self.progress, self.moved = progress, now
         elif now > self.moved + PATIENCE:
             print(f"No progress for {PATIENCE:.0f} s. {describe(operators)}", flush=True)
+            lost = self.cpus - ray.cluster_resources().get("CPU", 0)
+            if lost > 0 and not any(operator.num_active_tasks() for operator in operators):
+                raise UserError(f"the cluster lost {lost:g} CPUs, and what is left may not do for this plan. {AGAIN}")
             self.moved = now
 
 
@@ -51,7 +57,7 @@ def describe(operators: Any) -> str:
         if running:
             said.append(f"{stage} is at work on {running} block(s)")
         elif waiting and not pending:
-            said.append(f"{stage} has {waiting} block(s) and waits for a CPU")
+            said.append(f"{stage} has {waiting} block(s) and waits")
     return f"{'; '.join(said)}. {free_resources()}."
 
 

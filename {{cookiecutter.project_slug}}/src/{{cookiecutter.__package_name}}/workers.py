@@ -3,6 +3,7 @@
 The Predictor is imported where it is used: torch takes seconds to load, and the driver has no use for it.
 """
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,10 +29,8 @@ class Trial:
     memory: int
 
 
-def try_predictor(row: dict[str, Any], folder: str, batch_size: int, checkpoint: str, precision: str) -> Trial:
-    """Decode `row`, and predict batches of it that grow until one takes a tenth of a second or is of `batch_size`.
-
-    A process that ran this has loaded what a predictor needs, and Ray makes one of its actors out of it.
+def try_predictor(rows: list[dict[str, Any]], folder: str, batch_size: int, checkpoint: str, precision: str) -> Trial:
+    """Decode `rows`, and predict batches of one that grow until one takes a tenth of a second or is of `batch_size`.
 
     Raises:
         UserError: the Predictor can't be made.
@@ -40,18 +39,21 @@ def try_predictor(row: dict[str, Any], folder: str, batch_size: int, checkpoint:
     worker = PredictBatch(checkpoint, device=device, precision=precision)
     if worker.refusal:
         raise worker.refusal
-    decode_seconds = min(_seconds(decode_row, row, folder) for _ in range(3))  # the first loads what it needs
-    arrays = {name: value for name, value in decode_row(row, folder).items() if name not in ("id", "error")}
-    rows = 1
+    decode_row(rows[0], folder)  # the first loads what it needs
+    times, decoded = zip(*((_seconds(decode_row, row, folder), decode_row(row, folder)) for row in rows), strict=True)
+    good = [number for number, row in enumerate(decoded) if not row["error"]] or range(len(rows))
+    decode_seconds = statistics.median(times[number] for number in good)
+    arrays = {name: value for name, value in decoded[good[0]].items() if name not in ("id", "error")}
+    size = 1
     while True:
         # A row that can't be predicted is found out again in the run, and written down there.
-        batch = {"id": np.array(["try"] * rows), "error": np.array([""] * rows)} | _repeat(arrays, rows)
+        batch = {"id": np.array(["try"] * size), "error": np.array([""] * size)} | _repeat(arrays, size)
         predict_seconds = min(_seconds(worker, {**batch}) for _ in range(3))
-        if predict_seconds > 0.1 or rows == batch_size:
+        if predict_seconds > 0.1 or size == batch_size:
             break
-        rows = min(4 * rows, batch_size)
+        size = min(4 * size, batch_size)
     row_bytes = sum(value.nbytes for value in arrays.values())
-    return Trial(device, decode_seconds, predict_seconds / rows, row_bytes, psutil.Process().memory_info().rss)
+    return Trial(device, decode_seconds, predict_seconds / size, row_bytes, psutil.Process().memory_info().rss)
 
 
 def _seconds(function: Callable[..., Any], *arguments: Any) -> float:
@@ -102,7 +104,7 @@ class PredictBatch:
 
         self.refusal: UserError | None = None
         try:
-            self.predictor = Predictor(checkpoint, **arguments)
+            self.predictor, self.blank = Predictor(checkpoint, **arguments), Predictor.blank
             # One call warms the model up and tells the columns' types, which a batch of errors alone could not.
             outputs = {name: np.asarray(value) for name, value in self.predictor(_repeat(Predictor.blank, 1)).items()}
         except Exception as problem:
@@ -127,6 +129,9 @@ class PredictBatch:
                     self._predict(batch, np.array([row]), outputs)
                 except Exception as problem:
                     errors[row] = f"predict: {_describe(problem)}"
+            if (errors[good] != "").all():
+                # Is it the rows, or is it the model, or its GPU? Then this raises, and the run breaks off.
+                self.predictor(_repeat(self.blank, 1))
         failed = errors != ""
         columns = {name: _to_arrow(values, failed) for name, values in outputs.items()}
         return pa.table({"id": ids, **columns, "error": pa.array(errors, pa.string(), mask=~failed)})
