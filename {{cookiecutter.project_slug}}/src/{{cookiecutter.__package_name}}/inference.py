@@ -100,7 +100,10 @@ def predict(
             print(f"{reason}: predicting on the CPU.")
         rows_per_block = _rows_per_block(trial, plan, batch_size, len(left.ids))
         predictions = _pipeline(left, done, plan, trial, min(batch_size, rows_per_block), rows_per_block, checkpoint)
-        predictions.write_parquet(str(folder.predictions), mode=ray.data.SaveMode.APPEND)
+        # Writing asks for no CPU: where decoders hold every one that is free, nothing would be written before the end.
+        predictions.write_parquet(
+            str(folder.predictions), mode=ray.data.SaveMode.APPEND, ray_remote_args={"num_cpus": 0}
+        )
         summary |= {
             **measure(predictions.get_stats_summary(), plan, len(left.ids), time.time() - started),
             "plan": str(plan),
