@@ -23,6 +23,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from my_ray_project.runtime import MALLOC
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -35,9 +36,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "daft": {},
     "model_alone": {"threads": 2, "batch_size": 8},
 }
-
-
-MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
 
 def make_images(folder: Path, count: int) -> None:

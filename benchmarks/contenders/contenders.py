@@ -22,14 +22,11 @@ STARTED = psutil.Process().create_time()
 
 
 class Stopwatch:
-    """When the first batch began, when it was predicted, and how many rows there were until now."""
+    """Started with the first batch: when that began, when it was predicted, and how many rows there were until now."""
 
     def __init__(self) -> None:
-        self.began = self.first = 0.0
+        self.began, self.first = time.time(), 0.0
         self.rows = 0
-
-    def begin(self) -> None:
-        self.began = self.began or time.time()
 
     def count(self, rows: int) -> None:
         self.first = self.first or time.time()
@@ -58,8 +55,8 @@ def data_loader(
 
     torch.set_num_threads(threads)
     loader = DataLoader(Images(), batch_size, num_workers=workers, collate_fn=collate)
-    predictor, watch, writer = Predictor(checkpoint), Stopwatch(), None
-    watch.begin()
+    predictor, writer = Predictor(checkpoint), None
+    watch = Stopwatch()
     for paths, images in loader:
         outputs = predictor({"image": images.numpy()})
         watch.count(len(paths))
@@ -85,7 +82,6 @@ def model_alone(
     predictor = Predictor(checkpoint)
     predictor({"image": images[:batch_size]})
     watch = Stopwatch()
-    watch.begin()
     for start in range(0, len(few), batch_size):
         predictor({"image": images[start : start + batch_size]})
         watch.count(len(images[start : start + batch_size]))

@@ -48,10 +48,11 @@ class SlowRun:
         self.folder, self.log, self.predictions = folder, folder / "log", folder / "run" / "predictions"
         with (package / "predictor.py").open("a") as file:
             file.write(f"{SLOW}SECONDS_PER_ROW = {SECONDS_PER_ROW}\nLOG = {str(self.log)!r}\n")
-        self.ids = pd.read_parquet(example.manifest)["id"][:rows]
         # Paths in a manifest are relative to its folder.
         manifest = example.manifest.with_name(f"{rows}.parquet")
-        pd.read_parquet(example.manifest)[:rows].to_parquet(manifest)
+        some = pd.read_parquet(example.manifest)[:rows]
+        some.to_parquet(manifest)
+        self.ids = some["id"]
         self.arguments = ["--input", str(manifest), "--checkpoint", str(example.checkpoint), "--output", "run"]
 
     @contextmanager

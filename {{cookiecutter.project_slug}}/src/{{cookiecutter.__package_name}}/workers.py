@@ -40,7 +40,7 @@ def try_predictor(rows: list[dict[str, Any]], folder: str, batch_size: int, chec
     if worker.refusal:
         raise worker.refusal
     decode_row(rows[0], folder)  # the first loads what it needs
-    times, decoded = zip(*((_seconds(decode_row, row, folder), decode_row(row, folder)) for row in rows), strict=True)
+    times, decoded = zip(*(_timed(decode_row, row, folder) for row in rows), strict=True)
     good = [number for number, row in enumerate(decoded) if not row["error"]] or range(len(rows))
     decode_seconds = statistics.median(times[number] for number in good)
     arrays = {name: value for name, value in decoded[good[0]].items() if name not in ("id", "error")}
@@ -48,7 +48,7 @@ def try_predictor(rows: list[dict[str, Any]], folder: str, batch_size: int, chec
     while True:
         # A row that can't be predicted is found out again in the run, and written down there.
         batch = {"id": np.array(["try"] * size), "error": np.array([""] * size)} | _repeat(arrays, size)
-        predict_seconds = min(_seconds(worker, {**batch}) for _ in range(3))
+        predict_seconds = min(_timed(worker, {**batch})[0] for _ in range(3))
         if predict_seconds > 0.1 or size == batch_size:
             break
         size = min(4 * size, batch_size)
@@ -56,10 +56,11 @@ def try_predictor(rows: list[dict[str, Any]], folder: str, batch_size: int, chec
     return Trial(device, decode_seconds, predict_seconds / size, row_bytes, psutil.Process().memory_info().rss)
 
 
-def _seconds(function: Callable[..., Any], *arguments: Any) -> float:
+def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """The seconds that a call takes, and what it returns."""
     started = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - started
+    result = function(*arguments)
+    return time.perf_counter() - started, result
 
 
 def _device() -> str:
