@@ -59,10 +59,11 @@ def benchmark_inference(session: nox.Session) -> None:
     """Measure `predict` of a made project beside other ways: compare, memory or scale, after `--`."""
     session.install(*GROUPS["tests"])
     answers = [f"python_version={PYTHON}", "project_slug=my-ray-project"]
-    folder = session.create_tmp()
-    session.run("cookiecutter", "--no-input", "--overwrite-if-exists", "--output-dir", folder, str(ROOT), *answers)
-    project = Path(folder) / "my-ray-project"
-    shutil.copy(ROOT / "benchmarks/contenders/predictor.py", project / "src/my_ray_project/predictor.py")
+    folder = session.cache_dir  # create_tmp() would set TMPDIR to a folder in the environment, where Ray can't start
+    session.run("cookiecutter", "--no-input", "--overwrite-if-exists", "--output-dir", str(folder), str(ROOT), *answers)
+    project = folder / "my-ray-project"
+    for module in ("predictor.py", "preprocessing.py"):
+        shutil.copy(ROOT / "benchmarks/contenders" / module, project / "src/my_ray_project" / module)
     session.install("--force-reinstall", "--no-deps", str(project))
     session.install(str(project), "daft>=0.7,<0.8", "matplotlib")
     session.run("python", "benchmarks/inference.py", *(session.posargs or ["compare"]))

@@ -4,8 +4,8 @@
     python benchmarks/inference.py memory  [--images 4000 40000]           does memory grow with the input?
     python benchmarks/inference.py scale   [--nodes 1 2 4 8]               with a model that only waits
 
-It runs in an environment that has the made project, with `contenders/predictor.py` as its Predictor: `nox -s benchmark`
-makes it. Each writes its figures into results/, as JSON, and its plot.
+It runs in an environment that has the made project, with the Predictor and the decoding of `contenders/` in place of its own:
+`nox -s benchmark_inference` makes it. Each writes its figures into results/, as JSON, and its plot.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from my_ray_project.predictor import write_checkpoint  # type: ignore[attr-defined]
 from my_ray_project.runtime import MALLOC
 from PIL import Image
 
@@ -191,9 +192,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+")
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8])
     options = parser.parse_args()
-    sys.path.insert(0, str(CONTENDERS))
-    from predictor import write_checkpoint  # type: ignore[import-not-found]
-
     with tempfile.TemporaryDirectory() as name:
         folder, checkpoint = Path(name), Path(name) / "model.safetensors"
         write_checkpoint(checkpoint)

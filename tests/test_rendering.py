@@ -13,16 +13,25 @@ from conftest import CHOICES, COMBINATIONS, QUESTIONS, TEMPLATE, bake, run
 FILES = """
 .dockerignore .github/workflows/ci.yml .gitignore .pre-commit-config.yaml Dockerfile README.md noxfile.py pyproject.toml
 src/PACKAGE/__init__.py src/PACKAGE/__main__.py src/PACKAGE/cli.py src/PACKAGE/doctor.py src/PACKAGE/errors.py
-src/PACKAGE/evaluation.py src/PACKAGE/inference.py src/PACKAGE/inputs.py src/PACKAGE/preflight.py
-src/PACKAGE/run_folder.py src/PACKAGE/runtime.py src/PACKAGE/stages.py src/PACKAGE/training.py
-src/PACKAGE/watch.py src/PACKAGE/workers.py
-tests/conftest.py tests/test_cli.py tests/test_cluster.py tests/test_doctor.py tests/test_inference.py
-tests/test_inputs.py tests/test_kills.py tests/test_preflight.py
+docs/interoperation.md src/PACKAGE/engines.py src/PACKAGE/evaluation.py src/PACKAGE/folders.py src/PACKAGE/inference.py
+src/PACKAGE/inputs.py src/PACKAGE/plots.py src/PACKAGE/preflight.py src/PACKAGE/run_folder.py src/PACKAGE/runtime.py
+src/PACKAGE/stages.py src/PACKAGE/training.py src/PACKAGE/training_state.py src/PACKAGE/tuning.py src/PACKAGE/watch.py
+src/PACKAGE/workers.py
+tests/conftest.py tests/test_cli.py tests/test_cluster.py tests/test_docs.py tests/test_doctor.py tests/test_inference.py
+tests/test_inputs.py tests/test_kills.py tests/test_preflight.py tests/test_training.py
 """
 OPTION_FILES = {
     ("example", "images"): """
-        src/PACKAGE/data.py src/PACKAGE/model.py src/PACKAGE/predictor.py src/PACKAGE/preprocessing.py
-        tests/test_images.py tests/test_readme.py
+        docs/your-own-model.md src/PACKAGE/data.py src/PACKAGE/model.py src/PACKAGE/predictor.py
+        src/PACKAGE/preprocessing.py src/PACKAGE/train_loop.py tests/test_images.py
+        """,
+    ("example", "tables"): """
+        docs/your-own-model.md src/PACKAGE/data.py src/PACKAGE/model.py src/PACKAGE/predictor.py
+        src/PACKAGE/preprocessing.py src/PACKAGE/train_loop.py tests/test_tables.py
+        """,
+    ("example", "text"): """
+        docs/your-own-model.md src/PACKAGE/data.py src/PACKAGE/model.py src/PACKAGE/predictor.py
+        src/PACKAGE/preprocessing.py src/PACKAGE/sparse.py src/PACKAGE/train_loop.py tests/test_text.py
         """,
     ("accelerator", "cpu"): "src/PACKAGE/settings.py",
     ("accelerator", "gpu"): "src/PACKAGE/settings.py",

@@ -9,6 +9,7 @@ rows a second from the beginning of the first batch to the end.
 import json
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,23 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from predictor import SIZE, Predictor, decode
+from my_ray_project.predictor import Predictor
+from my_ray_project.preprocessing import SIZE, decode
 
 STARTED = psutil.Process().create_time()
+
+
+def note_beginning(output: Path) -> None:
+    """Note beside `output` when the first batch began, of whichever process had it."""
+    with suppress(FileExistsError):
+        output.with_suffix(".began").touch(exist_ok=False)
+
+
+def report(output: Path, rows: int) -> dict[str, float]:
+    """The figures of a way that writes Parquet as it goes, from processes of its own."""
+    began = output.with_suffix(".began").stat().st_mtime
+    first = min(path.stat().st_mtime for path in output.rglob("*.parquet"))
+    return {"first": first - STARTED, "steady": rows / (time.time() - began), "rows": rows}
 
 
 class Stopwatch:
@@ -98,17 +113,16 @@ def textbook(files: list[str], checkpoint: str, output: Path, concurrency: int =
             self.predictor = Predictor(checkpoint)
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            note_beginning(output)
             return {"id": batch["path"], **self.predictor({"image": batch["image"]})}
 
     ray.init(log_to_driver=False, logging_level="ERROR")
-    began = time.time()
     dataset = ray.data.read_images(str(Path(files[0]).parent), size=(SIZE, SIZE), mode="RGB", include_paths=True)
     dataset = dataset.map_batches(
         Classify, batch_size=16, compute=ray.data.ActorPoolStrategy(size=concurrency), num_cpus=1
     )
     dataset.write_parquet(str(output))
-    first = min(path.stat().st_mtime for path in output.glob("*.parquet"))
-    return {"first": first - STARTED, "steady": len(files) / (time.time() - began), "rows": len(files)}
+    return report(output, len(files))
 
 
 def daft(files: list[str], checkpoint: str, output: Path, processes: int = 2, threads: int = 1) -> dict[str, float]:
@@ -125,15 +139,13 @@ def daft(files: list[str], checkpoint: str, output: Path, processes: int = 2, th
 
         @daft.method.batch(return_dtype=daft.DataType.int64(), batch_size=16)
         def label(self, images: Any) -> Any:
+            note_beginning(output)
             return self.predictor({"image": np.stack(images.to_pylist())})["label"]
 
-    began = time.time()
     frame = daft.from_pydict({"id": files})
     frame = frame.with_column("image", resize(decode_image(download(frame["id"]), mode="RGB"), SIZE, SIZE))
     frame.select("id", Classify().label(frame["image"]).alias("label")).write_parquet(str(output))
-    rows = sum(pq.read_metadata(path).num_rows for path in output.rglob("*.parquet"))
-    first = min(path.stat().st_mtime for path in output.rglob("*.parquet"))
-    return {"first": first - STARTED, "steady": rows / (time.time() - began), "rows": rows}
+    return report(output, sum(pq.read_metadata(path).num_rows for path in output.rglob("*.parquet")))
 
 
 def main() -> None:

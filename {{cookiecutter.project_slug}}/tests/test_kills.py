@@ -13,46 +13,67 @@ from pathlib import Path
 
 import pandas as pd
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import PACKAGE, Example
 from ray.cluster_utils import Cluster
 
 PROJECT = Path(__file__).parents[1]
-SECONDS_PER_ROW = 0.02
 # Put under a copy of predictor.py: the same Predictor, slowed down, that notes when it predicted how many rows.
 SLOW = """
 
+import os
 import time
 
 import ray
 
 class SlowPredictor(Predictor):
+    if Predictor.decode:
+        @staticmethod
+        def decode(row):
+            time.sleep(DECODE_SECONDS)
+            return Predictor_.decode(row)
+
     def __call__(self, batch):
-        rows = len(next(iter(batch.values())))
-        time.sleep(SECONDS_PER_ROW * rows)
         outputs = super().__call__(batch)
+        rows = len(next(iter(outputs.values())))
+        time.sleep(PREDICT_SECONDS * rows)
         if ray.get_runtime_context().get_actor_id():  # not the first try
+            if CRASHES and rows > 1:  # not the call that warms up
+                os.abort()
             with open(LOG, "a") as log:
                 print(time.time(), rows, file=log)
         return outputs
 
-Predictor = SlowPredictor
+Predictor_, Predictor = Predictor, SlowPredictor
 """
 
 
 class SlowRun:
     """`predict` with a slow Predictor, in a process of its own that can be killed."""
 
-    def __init__(self, folder: Path, example: Example, rows: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        example: Example,
+        rows: int,
+        predict_seconds: float = 0.02,
+        decode_seconds: float = 0,
+        crashes: bool = False,
+    ) -> None:
         package = shutil.copytree(PROJECT / "src" / PACKAGE, folder / PACKAGE)
         self.folder, self.log, self.predictions = folder, folder / "log", folder / "run" / "predictions"
         with (package / "predictor.py").open("a") as file:
-            file.write(f"{SLOW}SECONDS_PER_ROW = {SECONDS_PER_ROW}\nLOG = {str(self.log)!r}\n")
+            file.write(SLOW)
+            file.write(f"PREDICT_SECONDS, DECODE_SECONDS, CRASHES = {predict_seconds}, {decode_seconds}, {crashes}\n")
+            file.write(f"LOG = {str(self.log)!r}\n")
         # Paths in a manifest are relative to its folder.
         manifest = example.manifest.with_name(f"{rows}.parquet")
-        some = pd.read_parquet(example.manifest)[:rows]
-        some.to_parquet(manifest)
-        self.ids = some["id"]
+        table = pq.read_table(example.manifest)
+        table = pa.concat_tables([table] * (rows // len(table) + 1))[:rows]
+        self.ids = [f"row {number}" for number in range(rows)]
+        pq.write_table(table.set_column(table.column_names.index("id"), "id", [self.ids]), manifest)
         self.arguments = ["--input", str(manifest), "--checkpoint", str(example.checkpoint), "--output", "run"]
 
     @contextmanager
@@ -82,6 +103,17 @@ class SlowRun:
     def written(self) -> int:
         return len(list(self.predictions.glob("*.parquet")))
 
+    def killed(self) -> int:
+        """Let it work for ten seconds and more, kill the driver, and say how much was done five seconds before.
+
+        What is promised is ten seconds.
+        """
+        with self.process() as process:
+            wait_until(lambda: self.predicted(time.time() - 10) > 100, process)
+            killed = time.time()
+            process.kill()
+        return self.predicted(killed - 5)
+
     def check(self) -> None:
         """Every row is there, once."""
         assert sorted(pd.read_parquet(self.predictions)["id"]) == sorted(self.ids)
@@ -97,11 +129,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], se
 
 def test_the_driver_is_killed_three_times(example: Example, tmp_path: Path) -> None:
     run = SlowRun(tmp_path, example, rows=1400)
-    with run.process() as process:
-        wait_until(lambda: run.predicted(time.time() - 10) > 100, process)
-        killed = time.time()
-        process.kill()
-    finished_before = run.predicted(killed - 5)  # twice as strict as what is promised
+    finished_before = run.killed()
 
     for signal_, kill in ((signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)):  # Ctrl-C reaches Ray's processes, too
         with run.process() as process:
@@ -125,6 +153,26 @@ def test_the_driver_is_killed_three_times(example: Example, tmp_path: Path) -> N
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert 0 < summary["rows_before"] < len(run.ids)
     assert run.predicted() - predicted == len(run.ids) - summary["rows_before"] + 1  # and a blank one
+
+
+def test_what_costly_decoding_and_a_model_of_moderate_speed_did_is_kept(example: Example, tmp_path: Path) -> None:
+    """Decoders that take every CPU there is must not keep what is predicted from being written."""
+    run = SlowRun(tmp_path, example, rows=900, predict_seconds=0.01, decode_seconds=0.05)
+    finished_before = run.killed()
+    with run.process() as process:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+    assert int(output.partition("Going on: ")[2].split()[0]) >= 0.9 * finished_before
+    run.check()
+
+
+def test_a_row_that_ends_the_predictors_process_ends_the_run(example: Example, tmp_path: Path) -> None:
+    run = SlowRun(tmp_path, example, rows=60, crashes=True)
+    with run.process() as process:
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 3, output
+        assert "error: RuntimeError: the predictor's process died 5 times on the same rows" in output
+        assert "Traceback" not in output
 
 
 @pytest.fixture

@@ -5,17 +5,22 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from . import settings
+from .errors import UserError
 
 STARTED = time.time()
 PROGRAM = __name__.partition(".")[0].replace("_", "-")
 DATA, MANIFEST = Path("data/raw"), Path("data/manifest.parquet")
-TRAINING, PREDICTIONS = Path("outputs/training"), Path("outputs/demo")
+TUNING, TRAINING, PREDICTIONS = Path("outputs/tuning"), Path("outputs/training"), Path("outputs/demo")
+BEST_PARAMETERS_FILE = TUNING / "best_parameters.json"
+CONFUSION = Path("outputs/confusion.png")
+DEMO_TRIALS, DEMO_EPOCHS = 4, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,13 +75,42 @@ def run_preprocess(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_tune(options: argparse.Namespace) -> int:
+    from .runtime import ray_session
+    from .tuning import BEST_PARAMETERS, tune_parameters
+
+    parameters = {"epochs": options.epochs} if options.epochs else {}
+    with ray_session(verbose=options.verbose, dashboard=True):
+        tuned = tune_parameters(
+            str(options.input),
+            options.output,
+            trials=options.trials,
+            parameters=parameters,
+            num_workers=options.num_workers,
+        )
+    _print_table(tuned["table"])
+    print(f"Best parameters: {options.output / BEST_PARAMETERS}")
+    return 0
+
+
 def run_train(options: argparse.Namespace) -> int:
     from .runtime import ray_session
     from .training import train
 
+    parameters = _parameters(options.parameters)
     with ray_session(verbose=options.verbose):
-        metrics = train(str(options.input), options.output, num_workers=options.num_workers)
-    print(f"Model: {options.output}, accuracy on the test split {metrics['last']['accuracy']:.1%}")
+        metrics = train(str(options.input), options.output, parameters=parameters, num_workers=options.num_workers)
+    _print_table(metrics["epochs"])
+    best = metrics["best"]
+    print(f"Model: {options.output}, of epoch {best['epoch']}, accuracy on the test split {best['test_accuracy']:.1%}")
+    return 0
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    from .evaluation import evaluate
+
+    accuracy, rows = evaluate(options.manifest, options.predictions, options.plot)
+    print(f"Accuracy on {rows} held-out rows: {accuracy:.1%}; confusion matrix: {options.plot}")
     return 0
 
 
@@ -113,25 +147,28 @@ def run_predict(options: argparse.Namespace) -> int:
 
 def run_demo(options: argparse.Namespace) -> int:
     from .data import write_raw_data
-    from .evaluation import held_out_accuracy
+    from .evaluation import evaluate
     from .inference import predict
     from .model import CHECKPOINT_FILE
     from .preprocessing import preprocess
     from .runtime import ray_session
     from .training import train
+    from .tuning import tune_parameters
 
     checkpoint = TRAINING / CHECKPOINT_FILE
-    with ray_session(verbose=options.verbose):
-        print(f"1/4 Raw data in {DATA}", flush=True)
+    with ray_session(verbose=options.verbose, dashboard=True):
+        print(f"1/5 Raw data in {DATA}", flush=True)
         write_raw_data(DATA)
-        print(f"2/4 Manifest of it with Modin in {MANIFEST}", flush=True)
+        print(f"2/5 Manifest of it with Modin in {MANIFEST}", flush=True)
         if not MANIFEST.exists():
             preprocess(DATA, MANIFEST)
-        print(f"3/4 Training with Ray Train, into {TRAINING}", flush=True)
-        train(str(MANIFEST), TRAINING)
-        print(f"4/4 Batch inference with Ray Data, into {PREDICTIONS}", flush=True)
+        print(f"3/5 Tuning with Ray Tune, a few trials of a few epochs, into {TUNING}", flush=True)
+        tune_parameters(str(MANIFEST), TUNING, trials=DEMO_TRIALS, parameters={"epochs": DEMO_EPOCHS})
+        print(f"4/5 Training with Ray Train, into {TRAINING}", flush=True)
+        train(str(MANIFEST), TRAINING, parameters=_parameters())
+        print(f"5/5 Batch inference with Ray Data, into {PREDICTIONS}", flush=True)
         predict(str(MANIFEST), str(checkpoint), str(PREDICTIONS))
-    accuracy, rows = held_out_accuracy(MANIFEST, PREDICTIONS)
+    accuracy, rows = evaluate(MANIFEST, PREDICTIONS, CONFUSION)
     program = os.path.relpath(sys.argv[0])  # as it can be typed here, whether or not an environment is active
     print(
         f"""
@@ -139,7 +176,8 @@ Accuracy on {rows} held-out rows: {accuracy:.1%}
 
 The project      {Path.cwd()}
 The predictions  {PREDICTIONS}/predictions/*.parquet
-Run next         {program} predict --input {DATA / "images"} --checkpoint {checkpoint} --output outputs/mine
+Pictures         {TUNING}/trials.png, {TRAINING}/curve.png, {CONFUSION}
+Run next         {program} predict --input {MANIFEST} --checkpoint {checkpoint} --output outputs/mine
 Change next      {os.path.relpath(Path(__file__).with_name("predictor.py"))}: your own model, see README.md"""
     )
     return 0
@@ -179,9 +217,22 @@ def _parser() -> argparse.ArgumentParser:
     preprocess.add_argument("--engine", choices=("modin", "pandas"), default="modin", help="default: %(default)s")
     preprocess.set_defaults(run=run_preprocess)
 
+    tune = commands.add_parser("tune", help="try other parameters, and write the best where `train` takes them")
+    tune.add_argument("--input", type=Path, default=MANIFEST, metavar="PATH", help="manifest; default: %(default)s")
+    tune.add_argument("--output", type=Path, default=TUNING, metavar="DIR", help="default: %(default)s")
+    tune.add_argument("--trials", type=_positive_int, default=8, metavar="N", help="default: %(default)s")
+    tune.add_argument("--epochs", type=_positive_int, metavar="N", help="at most, for a trial; default: as `train`")
+    tune.add_argument(
+        "--num-workers", type=_positive_int, default=1, metavar="N", help="workers of one trial; default: %(default)s"
+    )
+    tune.set_defaults(run=run_tune)
+
     train = commands.add_parser("train", help="train the model and write its checkpoint")
     train.add_argument("--input", type=Path, default=MANIFEST, metavar="PATH", help="manifest; default: %(default)s")
     train.add_argument("--output", type=Path, default=TRAINING, metavar="DIR", help="default: %(default)s")
+    train.add_argument(
+        "--parameters", type=Path, metavar="FILE", help=f"JSON, by name; default: {BEST_PARAMETERS_FILE}, if there"
+    )
     train.add_argument("--num-workers", type=int, default=1, metavar="N", help="0 trains in this process; default: 1")
     train.set_defaults(run=run_train)
 
@@ -190,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--checkpoint", required=True, metavar="PATH", help="what `train` wrote")
     predict.add_argument("--output", required=True, metavar="DIR", help="a new folder, or that of a run to go on with")
     predict.add_argument(
-        "--batch-size", type=_positive_int, default=settings.BATCH_SIZE, metavar="N", help="default: %(default)s"
+        "--batch-size", type=_positive_int, metavar="N", help="rows in one call; default: what a first try finds fast"
     )
     _add_resources(predict)
     predict.add_argument(
@@ -201,6 +252,12 @@ def _parser() -> argparse.ArgumentParser:
         help="share of rows that may fail before the exit code is 1; default: %(default)s",
     )
     predict.set_defaults(run=run_predict)
+
+    evaluate = commands.add_parser("evaluate", help="compare predictions with the labels that training did not see")
+    evaluate.add_argument("--manifest", type=Path, default=MANIFEST, metavar="PATH", help="default: %(default)s")
+    evaluate.add_argument("--predictions", type=Path, default=PREDICTIONS, metavar="DIR", help="default: %(default)s")
+    evaluate.add_argument("--plot", type=Path, default=CONFUSION, metavar="FILE", help="default: %(default)s")
+    evaluate.set_defaults(run=run_evaluate)
 
     doctor = commands.add_parser("doctor", help="is this machine, or the cluster at RAY_ADDRESS, fit for `predict`?")
     doctor.add_argument("--checkpoint", metavar="PATH", help="a file that every machine must be able to read")
@@ -215,6 +272,29 @@ def _add_resources(command: argparse.ArgumentParser) -> None:
     command.add_argument("--concurrency", type=_concurrency, metavar="N|MIN:MAX", help="predictors; default: what fits")
     command.add_argument("--num-cpus", type=_amount, metavar="X", help="CPUs a predictor; default: 1")
     command.add_argument("--num-gpus", type=_amount, metavar="X", help="GPUs a predictor; default: see settings.py")
+
+
+def _parameters(file: Path | None = None) -> dict[str, Any]:
+    """The parameters in a JSON file: the one that is given, or those that `tune` found best, if it ran."""
+    if file is None and not BEST_PARAMETERS_FILE.exists():
+        return {}
+    try:
+        parameters = json.loads((file or BEST_PARAMETERS_FILE).read_text())
+    except (OSError, ValueError) as problem:
+        raise UserError(f"--parameters {file}: {problem}") from None
+    if not isinstance(parameters, dict):
+        raise UserError(f"--parameters {file}: it must be an object, a value by name")
+    print(f"Parameters: those in {file or BEST_PARAMETERS_FILE}.")
+    return parameters
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows with the same names, as columns of a width each."""
+    lines = [list(rows[0])]
+    lines += [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 def _positive_int(text: str) -> int:

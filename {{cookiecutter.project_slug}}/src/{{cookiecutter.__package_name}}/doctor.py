@@ -9,17 +9,18 @@ from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from packaging.requirements import Requirement
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from upath import UPath
 
-from . import settings
 from .errors import UserError
 from .inputs import absolute
 from .preflight import plan_for_cluster
 
 DISK_NEEDED = 5 * 2**30  # bytes: what Ray spills and logs on a quiet day
+MEMORY_NEEDED = 2 * 2**30  # bytes: Ray itself, and two processes with torch in them
 ANSWER_WITHIN = 60.0  # seconds that a machine has for looking at itself
 
 
@@ -58,9 +59,7 @@ def examine(
 
     yield _check_token()
     try:
-        plan = plan_for_cluster(
-            concurrency, num_cpus=num_cpus, num_gpus=num_gpus, default_num_gpus=settings.GPUS_PER_PREDICTOR
-        )
+        plan = plan_for_cluster(concurrency, num_cpus=num_cpus, num_gpus=num_gpus)
         yield Check("plan", True, str(plan))
     except UserError as problem:
         yield Check("plan", False, str(problem), "Nothing would ever run")
@@ -89,6 +88,9 @@ def _check_machine(address: str, look: Any, here: dict[str, Any]) -> Iterator[Ch
     yield Check(f"{name} versions", same, there["versions"], f"This machine has {here['versions']}: make them the same")
     free, seen = there["free_disk"], f"{there['free_disk'] / 2**30:.0f} GiB free in /tmp"
     yield Check(f"{name} disk", free >= DISK_NEEDED, seen, "Ray spills there: make room")
+    free, seen = there["free_memory"], f"{there['free_memory'] / 2**30:.1f} GiB free"
+    remedy = "End what else runs there, or take a larger one: Ray ends workers where memory runs out"
+    yield Check(f"{name} memory", free >= MEMORY_NEEDED, seen, remedy)
     for path, trouble in there["problems"].items():
         yield Check(f"{name} path", not trouble, trouble or path, "Put it on storage that every machine reaches")
 
@@ -109,6 +111,7 @@ def _look(checkpoint: str | None, output: str | None) -> dict[str, Any]:
             problems[output] = f"can't write in {output}: {problem.strerror or problem}"
     return {
         "versions": f"Python {platform.python_version()}, Ray {ray.__version__}",
+        "free_memory": psutil.virtual_memory().available,
         "free_disk": shutil.disk_usage("/tmp").free,
         "problems": problems,
     }

@@ -1,4 +1,4 @@
-"""Step 4, batch inference on Ray Data: every input row comes out exactly once, with its prediction or its error.
+"""Step 5, batch inference on Ray Data: every input row comes out exactly once, with its prediction or its error.
 
     rows that no earlier run finished -> a first try -> blocks of two seconds' work -> decode -> predict -> Parquet
 
@@ -35,7 +35,7 @@ def predict(
     checkpoint: str,
     output: str,
     *,
-    batch_size: int = settings.BATCH_SIZE,
+    batch_size: int | None = None,
     concurrency: tuple[int, int] | None = None,
     num_cpus: float | None = None,
     num_gpus: float | None = None,
@@ -48,7 +48,7 @@ def predict(
         checkpoint: path of the file that the Predictor loads.
         output: folder for predictions/*.parquet (id, the Predictor's columns, error) and, when all is done,
             summary.json. Given again after a kill, the run goes on; given again after the end, nothing is done.
-        batch_size: rows that the Predictor gets in one call.
+        batch_size: rows that the Predictor gets in one call; by default, as many as make it fast in a first try.
         concurrency, num_cpus, num_gpus: of the predictors, see `preflight.make_plan`.
         started: since when the seconds of the run count, as `time.time()` has it; since now by default.
 
@@ -60,9 +60,7 @@ def predict(
     """
     started = started or time.time()
     checkpoint, output = absolute(checkpoint), absolute(output)  # a worker's folder may be another
-    plan = plan_for_cluster(
-        concurrency, num_cpus=num_cpus, num_gpus=num_gpus, default_num_gpus=settings.GPUS_PER_PREDICTOR
-    )
+    plan = plan_for_cluster(concurrency, num_cpus=num_cpus, num_gpus=num_gpus)
     rows = find_input(source)
     try:
         digest = file_digest(checkpoint)
@@ -70,10 +68,10 @@ def predict(
         raise UserError(f"--checkpoint {checkpoint}: {problem.strerror or problem}. `train` writes one") from None
     claim = {
         "input": source,
-        "content of the input": rows.digest,
-        "checkpoint": digest,
-        "Predictor (its code or its precision)": _predictor_digest(),
-        "batch size": batch_size,
+        "digest of the input": rows.digest,
+        "checkpoint (its digest)": digest,
+        "Predictor (digest of its code and precision)": _predictor_digest(),
+        "batch size": batch_size or "chosen",
     }
     folder = RunFolder(output, claim)
     if finished := folder.summary():
@@ -98,8 +96,8 @@ def predict(
         if trial.device == "cpu" and (plan.num_gpus or settings.GPUS_PER_PREDICTOR):
             reason = "Ray has GPUs, but torch sees none" if plan.num_gpus else "No GPU here"
             print(f"{reason}: predicting on the CPU.")
-        rows_per_block = _rows_per_block(trial, plan, batch_size, len(left.ids))
-        predictions = _pipeline(left, done, plan, trial, min(batch_size, rows_per_block), rows_per_block, checkpoint)
+        rows_per_block = _rows_per_block(trial, plan, len(left.ids))
+        predictions = _pipeline(left, done, plan, trial, rows_per_block, checkpoint)
         # Writing asks for no CPU: where decoders hold every one that is free, nothing would be written before the end.
         predictions.write_parquet(
             str(folder.predictions), mode=ray.data.SaveMode.APPEND, ray_remote_args={"num_cpus": 0}
@@ -108,6 +106,7 @@ def predict(
             **measure(predictions.get_stats_summary(), plan, len(left.ids), time.time() - started),
             "plan": str(plan),
             "rows_per_block": rows_per_block,
+            "batch_size": min(trial.batch_size, rows_per_block),
             "device": trial.device,
             "predictor_memory_bytes": trial.memory,
         }
@@ -116,7 +115,7 @@ def predict(
 
 
 def _pipeline(
-    rows: Input, done: Any, plan: Plan, trial: Trial, batch_size: int, rows_per_block: int, checkpoint: str
+    rows: Input, done: Any, plan: Plan, trial: Trial, rows_per_block: int, checkpoint: str
 ) -> ray.data.Dataset:
     """From the input's rows to predictions, as Ray Data will stream them."""
     # Blocks are the unit of writing. A manifest of millions of rows is a few megabytes, one block if left alone:
@@ -135,22 +134,25 @@ def _pipeline(
     if at_once != rows_per_block:
         dataset = dataset.repartition(target_num_rows_per_block=rows_per_block)
     dataset.context.custom_execution_callback_classes = [Watch]
-    # With as many CPUs as a predictor the decoder would be fused with it, and nothing decoded while the model runs.
-    decoder_cpus = settings.CPUS_PER_DECODER + (0.01 if plan.num_cpus == settings.CPUS_PER_DECODER else 0)
+    if trial.decode:
+        # With as many CPUs as a predictor the decoder would be fused with it: nothing decoded while the model runs.
+        decoder_cpus = settings.CPUS_PER_DECODER + (0.01 if plan.num_cpus == settings.CPUS_PER_DECODER else 0)
+        decode = partial(decode_row, folder=rows.folder, decode=trial.decode, blank=trial.blank)
+        dataset = dataset.map(decode, num_cpus=decoder_cpus)
     blocks = math.ceil(len(rows.ids) / rows_per_block)  # a predictor more than that would have nothing to do
     smallest, largest = min(plan.smallest, blocks), min(plan.largest, blocks)
-    decoded = dataset.map(partial(decode_row, folder=rows.folder), num_cpus=decoder_cpus)
-    return decoded.map_batches(
+    return dataset.map_batches(
         PredictBatch,
         fn_constructor_kwargs={"checkpoint": checkpoint, "device": trial.device, "precision": settings.PRECISION},
         compute=ray.data.ActorPoolStrategy(min_size=smallest, max_size=largest),
-        batch_size=batch_size,
+        batch_size=min(trial.batch_size, rows_per_block),
+        batch_format=trial.batch_format,
         num_cpus=plan.num_cpus,
         num_gpus=plan.num_gpus,
     )
 
 
-def _try_first(plan: Plan, rows: Input, batch_size: int, checkpoint: str) -> Trial:
+def _try_first(plan: Plan, rows: Input, batch_size: int | None, checkpoint: str) -> Trial:
     """Try the Predictor on a worker that has what a predictor will have, and say what that worker is waited for."""
     needs = f"{plan.num_cpus:g} CPU and {plan.num_gpus:g} GPU"
     if not any(node.cpus >= plan.num_cpus and node.gpus >= plan.num_gpus for node in cluster_nodes()):
@@ -164,11 +166,11 @@ def _try_first(plan: Plan, rows: Input, batch_size: int, checkpoint: str) -> Tri
     return result
 
 
-def _rows_per_block(trial: Trial, plan: Plan, batch_size: int, rows: int) -> int:
+def _rows_per_block(trial: Trial, plan: Plan, rows: int) -> int:
     """So many that a block is a short piece of work, and that every predictor gets some; a multiple of the batch."""
     in_time = SECONDS_PER_BLOCK / max(trial.decode_seconds, trial.predict_seconds)
     size = int(min(in_time, BYTES_PER_BLOCK / trial.row_bytes, math.ceil(rows / plan.largest / 4)))
-    return max(1, size if size < batch_size else size - size % batch_size)
+    return max(1, size if size < trial.batch_size else size - size % trial.batch_size)
 
 
 def _predictor_digest() -> str:

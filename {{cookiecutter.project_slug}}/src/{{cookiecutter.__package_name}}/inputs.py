@@ -6,7 +6,6 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -40,14 +39,11 @@ class Input:
         left = pc.invert(pc.is_in(self.ids, done))
         return replace(self, table=self.table and self.table.filter(left), ids=self.ids.filter(left))
 
-    def some_rows(self) -> list[dict[str, Any]]:
+    def some_rows(self) -> pa.Table:
         """Up to eight rows, as the pipeline will see them: from all over the table, or the first ones of the files."""
         if self.table is None:
-            some = _open_parquet(self.files).head(8)
-        else:
-            some = self.table.take(list(range(0, len(self.table), math.ceil(len(self.table) / 8))))
-        rows: list[dict[str, Any]] = some.to_pylist()
-        return rows
+            return _open_parquet(self.files).head(8)
+        return self.table.take(list(range(0, len(self.table), math.ceil(len(self.table) / 8))))
 
 
 def find_input(source: str) -> Input:

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 import yaml
 
+from . import settings
 from .errors import UserError
 
 
@@ -82,6 +83,7 @@ def plan_for_cluster(concurrency: tuple[int, int] | None = None, **asked: Any) -
         UserError: the plan could never run, even on all of the machines.
     """
     live, to_come = cluster_nodes(), nodes_to_come()
+    asked = {"default_num_gpus": settings.GPUS_PER_PREDICTOR, **asked}
     whole = make_plan([*live, *to_come], concurrency, **asked)
     if not to_come:
         return whole
@@ -172,6 +174,13 @@ def check_training(nodes: list[Node], num_workers: int, want_gpu: bool) -> bool:
         kind = "a CPU and a GPU" if use_gpu else "a CPU"
         raise UserError(f"--num-workers {num_workers} can't run: there is room for {room} with {kind} each")
     return use_gpu
+
+
+def trials_at_once(nodes: list[Node], num_workers: int, use_gpu: bool) -> int:
+    """How many of Ray Tune's trials, with so many workers each, run beside one another; there is room for one."""
+    room = sum(_fits(node, 1, 1 if use_gpu else 0) for node in nodes)
+    # A CPU stays free, for what feeds the workers.
+    return max(1, min(room, int(sum(node.cpus for node in nodes)) - 1) // num_workers)
 
 
 def _fits(node: Node, num_cpus: float, num_gpus: float, memory: float = 0) -> int:

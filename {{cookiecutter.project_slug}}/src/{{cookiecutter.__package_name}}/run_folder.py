@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from upath import UPath
 
 from .errors import UserError
+from .folders import check_claim, write_whole
 from .inputs import read_ids
 
-OWN_FILES = {".lock", "predictions", "run.json", "run.json.partial"}
+OWN_FILES = {".lock", "predictions"}
 
 
 def is_finished(path: str) -> bool:
@@ -44,14 +45,8 @@ class RunFolder:
         self.claim = claim
         self.predictions = self.path / "predictions"
         self.lock = filelock.FileLock(str(self.path / ".lock"))
-        if (self.path / "run.json").exists() and self._files():
-            earlier = json.loads((self.path / "run.json").read_text())
-            for name, value in claim.items():
-                if earlier.get(name) != value:
-                    change = f": {earlier.get(name)}, now {value}" if name in ("input", "batch size") else ""
-                    raise UserError(f"--output {path} holds a run with another {name}{change}. Choose another folder")
-        elif self.path.exists() and {each.name for each in self.path.iterdir()} - OWN_FILES:
-            raise UserError(f"--output {path} holds other things than a run of `predict`. Choose another folder")
+        bound = bool(self._files())
+        check_claim(self.path, "run.json", claim, kind="a run of `predict`", own_files=OWN_FILES, bound=bound)
 
     def summary(self) -> dict[str, Any] | None:
         """The summary, if the run is finished."""
@@ -70,7 +65,7 @@ class RunFolder:
                 self.lock.acquire(timeout=0)  # the system frees it when this process ends, however it ends
             except filelock.Timeout:
                 raise UserError(f"--output {self.path}: another process is at work in it") from None
-        _write_whole(self.path / "run.json", self.claim)
+        write_whole(self.path / "run.json", self.claim)
         files = []
         for file in self._files():
             try:
@@ -120,7 +115,7 @@ class RunFolder:
         errors = (pq.read_table(file, columns=["error"])["error"] for file in files)
         failed = sum(len(each) - each.null_count for each in errors)
         whole = {"rows": len(ids), "failed": failed, **summary}
-        _write_whole(self.path / "summary.json", whole)
+        write_whole(self.path / "summary.json", whole)
         self.lock.release()
         return whole
 
@@ -136,10 +131,3 @@ def file_digest(path: str) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _write_whole(path: UPath, content: dict[str, Any]) -> None:
-    """Write the file so that nobody ever sees a part of it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.rename(path)

@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,20 +12,28 @@ from pathlib import Path
 import ray
 from ray.data import DataContext
 
+from .errors import UserError
+
 # What glibc gives back to the system after each batch it asks for again in the next, a page at a time: a third of the
 # time of a convolutional network on a CPU. Workers inherit this; for a cluster, the Dockerfile says the same.
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
 
 @contextmanager
-def ray_session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[None]:
+def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: bool = False) -> Iterator[None]:
     """Connect to the cluster at RAY_ADDRESS ("auto" on one of its machines), or else start Ray here; end it on leaving.
 
     Args:
         num_cpus: the CPUs that a Ray started here counts with: slots for tasks, not cores. One more than there are
             cores by default: on two, the stages that only pass blocks on would wait ten seconds for one another.
+        dashboard: serve Ray's dashboard, on localhost only. Ray Tune needs it: without, the CPUs of the workers of a trial
+            that was stopped early are never free again. The other steps start faster without.
         verbose: show what Ray and its workers log, too. It is in /tmp/ray/session_latest/logs in any case.
+
+    Raises:
+        UserError: Ray could not start a worker.
     """
+    _check_temporary_folder()
     # Ray Train takes a worker's report in at its health checks, two seconds apart: longer than an epoch here.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     # Ray starts some of its workers through a shell and does not quote the path of Python, which may have spaces.
@@ -33,18 +42,21 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[
     level = logging.INFO if verbose else logging.ERROR
     for name, value in MALLOC.items():
         os.environ.setdefault(name, value)
+    late = threading.Timer(30, print, ["Waiting for Ray to start; what it does is in /tmp/ray/session_latest/logs"])
+    late.daemon = True
+    late.start()
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=level, log_to_driver=verbose)
     else:
-        # Nobody looks at the dashboard of a run on one machine, and it makes the start slower.
         ray.init(
             address="local",
             num_cpus=num_cpus or _cores() + 1,
-            include_dashboard=False,
+            include_dashboard=dashboard,
             logging_level=level,
             log_to_driver=verbose,
             runtime_env=environment,
         )
+    late.cancel()
     # Ray Data's errors are raised as well as logged; that a task hangs is logged only.
     logging.getLogger("ray.data").setLevel(logging.INFO if verbose else logging.CRITICAL)
     logging.getLogger("ray.data._internal.issue_detection").setLevel(logging.WARNING)
@@ -55,6 +67,13 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[
         yield
     finally:
         ray.shutdown()
+
+
+def _check_temporary_folder() -> None:
+    """Refuse a temporary folder inside of the Python environment: Ray's workers all fail there, and Ray waits on."""
+    folder, environment = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR"), os.environ.get("VIRTUAL_ENV")
+    if folder and environment and Path(folder).resolve().is_relative_to(Path(environment).resolve()):
+        raise UserError(f"TMPDIR {folder} lies in the environment {environment}, where Ray can't work. Set it to /tmp")
 
 
 def _cores() -> int:

@@ -1,4 +1,4 @@
-"""Step 3, training on Ray Train: Ray Data feeds the workers, and the last checkpoint becomes one file."""
+"""Step 4, training on Ray Train: Ray Data feeds the workers, and the best epoch's model becomes one file."""
 
 import json
 import shutil
@@ -10,99 +10,132 @@ from typing import Any
 import ray.data
 import ray.train
 from ray.data.expressions import col
-from ray.train.torch import TorchTrainer
 
-from . import model, settings
+from . import plots, settings
 from .errors import UserError
+from .folders import check_claim, write_whole
 from .inputs import Input, find_input
+from .model import CHECKPOINT_FILE
 from .preflight import check_training, cluster_nodes
-from .workers import decode_row
+from .train_loop import DEFAULTS, Trainer, train_loop
+from .training_state import BEST, HISTORY, METRIC, TrainingState
+from .workers import column_names, decode_row, predictor_class
+
+Datasets = dict[str, ray.data.Dataset | Callable[[], ray.data.Dataset]]
+
+SPLITS = ("train", "validation", "test")
+OWN_FILES = {"ray_train", CHECKPOINT_FILE, f"last-{CHECKPOINT_FILE}", "curve.png"}
 
 
 def train(
     manifest: str,
     output: Path,
     *,
-    config: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
     num_workers: int = 1,
 ) -> dict[str, Any]:
-    """Train `model.train_on_worker` on the rows whose split is "train", and measure it on those of "test".
+    """Train on the rows whose split is "train"; "validation" chooses the epoch, and "test" measures it.
 
     Args:
-        manifest: Parquet with the columns id, label, split and what `Predictor.decode` reads.
-        output: folder for the model (`model.CHECKPOINT_FILE`), metrics.json, written last, and Ray Train's own files. A
-            finished training in it is left alone, and one that was killed begins anew.
-        config: what differs from `model.DEFAULTS`.
+        manifest: Parquet with the columns id, label, split and what the Predictor takes.
+        output: folder for the best epoch's model (`model.CHECKPOINT_FILE`), the last one's beside it, a plot of the
+            epochs, metrics.json, written last, and Ray Train's own files. The same training again goes on where a kill
+            left it; after the end, nothing is done.
+        parameters: what differs from `train_loop.DEFAULTS`.
         num_workers: Ray Train workers with a CPU each, and a GPU each if `settings.TRAIN_ON_GPU` and there are GPUs;
-            0 trains in this process.
+            0 trains in this process, for tests, and after a kill from the beginning.
 
     Returns:
-        The content of metrics.json: the configuration, the input's digest, and the metrics of the last epoch.
+        The content of metrics.json: what was asked, the metrics of every epoch, and those of the best one.
 
     Raises:
         UserError: the manifest has no such rows, the workers do not fit on the cluster, or the folder holds another
             training, or something else.
     """
     rows = find_input(manifest)
-    configuration = {**model.DEFAULTS, **(config or {})}
-    claim = {"configuration": configuration, "input": rows.digest}
-    metrics_file = output / "metrics.json"
-    if metrics_file.exists():
-        finished: dict[str, Any] = json.loads(metrics_file.read_text())
-        for name, value in claim.items():
-            if finished[name] != value:
-                raise UserError(f"--output {output} holds a training with another {name}. Choose another folder")
+    configuration = configure(parameters)
+    claim = {"parameters": configuration, "digest of the input": rows.digest}
+    output = output.absolute()
+    check_claim(output, "training.json", claim, kind="a training", own_files=OWN_FILES)
+    if (output / "metrics.json").exists():
         print(f"{output} holds this training, finished: nothing to do.")
+        finished: dict[str, Any] = json.loads((output / "metrics.json").read_text())
         return finished
-    if output.exists() and {path.name for path in output.iterdir()} - {"ray_train", model.CHECKPOINT_FILE}:
-        raise UserError(f"--output {output} holds other things than a training. Choose another folder")
-    shutil.rmtree(output / "ray_train", ignore_errors=True)  # of a training that was killed: Ray would go on from it
     use_gpu = check_training(cluster_nodes(), num_workers, settings.TRAIN_ON_GPU)
     if settings.TRAIN_ON_GPU and not use_gpu:
         print("No GPU here: training on the CPU.")
-    datasets: dict[str, ray.data.Dataset | Callable[[], ray.data.Dataset]] = {
-        split: _read_split(rows, split) for split in ("train", "test")
-    }
-    result = TorchTrainer(
-        model.train_on_worker,
+    datasets = read_splits(rows)
+    output.mkdir(parents=True, exist_ok=True)
+    write_whole(output / "training.json", claim)
+    run_config = ray.train.RunConfig(
+        name="ray_train",  # Ray Train goes on from the last checkpoint that it finds under this name
+        storage_path=str(output),
+        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+        failure_config=ray.train.FailureConfig(max_failures=2),  # of a worker, each of which is made again
+    )
+    result = make_trainer(configuration, datasets, num_workers, use_gpu, run_config).fit()
+    assert result.checkpoint
+    with result.checkpoint.as_directory() as folder:
+        epochs = json.loads((Path(folder) / HISTORY).read_text())
+        shutil.copy(Path(folder) / BEST / CHECKPOINT_FILE, output / CHECKPOINT_FILE)
+        shutil.copy(Path(folder) / CHECKPOINT_FILE, output / f"last-{CHECKPOINT_FILE}")
+    if num_workers == 0:  # then the checkpoint lies in a temporary folder
+        shutil.rmtree(result.checkpoint.path)
+    plots.draw_epochs(epochs, output / "curve.png")
+    metrics = {**claim, "best": min(epochs, key=lambda epoch: epoch[METRIC]), "epochs": epochs}
+    write_whole(output / "metrics.json", metrics)
+    return metrics
+
+
+def configure(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The parameters of a training: `DEFAULTS`, but for those that are given.
+
+    Raises:
+        UserError: one that is given does not exist.
+    """
+    if unknown := sorted(set(parameters or {}) - set(DEFAULTS)):
+        raise UserError(f"there is no parameter {unknown[0]}: they are {', '.join(DEFAULTS)}")
+    return {**DEFAULTS, **(parameters or {})}
+
+
+def make_trainer(
+    configuration: dict[str, Any], datasets: Datasets, num_workers: int, use_gpu: bool, run_config: ray.train.RunConfig
+) -> Any:
+    """Ray Train's trainer of the example, for `train` and for each of Ray Tune's trials."""
+    return Trainer(
+        partial(_train_on_worker, keep_folder=num_workers == 0),
         train_loop_config=configuration,
         datasets=datasets,
         # Ray's default for the options uses one that it has deprecated.
         dataset_config=ray.train.DataConfig(execution_options=ray.data.ExecutionOptions()),
         scaling_config=ray.train.ScalingConfig(num_workers=num_workers, use_gpu=use_gpu),
-        run_config=ray.train.RunConfig(
-            name="ray_train",
-            storage_path=str(output.absolute()),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-            failure_config=ray.train.FailureConfig(max_failures=2),
-        ),
-    ).fit()
-    # The last epoch's, not the best one's: the test split must not choose what it then measures.
-    assert result.checkpoint
-    output.mkdir(parents=True, exist_ok=True)
-    with result.checkpoint.as_directory() as folder:
-        shutil.copy(Path(folder) / model.CHECKPOINT_FILE, output / model.CHECKPOINT_FILE)
-    if num_workers == 0:  # then the checkpoint lies in a temporary folder
-        shutil.rmtree(result.checkpoint.path)
-    metrics = {**claim, "last": result.metrics}
-    metrics_file.write_text(json.dumps(metrics, indent=2) + "\n")
-    return metrics
+        run_config=run_config,
+    )
+
+
+def _train_on_worker(configuration: dict[str, Any], *, keep_folder: bool) -> None:
+    state = TrainingState()
+    train_loop(configuration, state)
+    if not keep_folder:
+        shutil.rmtree(state.folder)
+
+
+def read_splits(rows: Input) -> Datasets:
+    """The rows of each split, decoded. They stay in Ray's object store: an epoch then costs no decoding."""
+    return {split: _read_split(rows, split) for split in SPLITS}
 
 
 def _read_split(rows: Input, split: str) -> ray.data.Dataset:
-    """The decoded rows of one split. They stay in Ray's object store: an epoch then costs no decoding."""
-    dataset: ray.data.Dataset = (
-        ray.data.read_parquet(rows.files)
-        .filter(expr=col("split") == split)
-        .map(partial(_decode_labelled, folder=rows.folder))
-        .filter(expr=col("error") == "")
-        .drop_columns(["id", "error"])
-        .materialize()
-    )
+    dataset: ray.data.Dataset = ray.data.read_parquet(rows.files).filter(expr=col("split") == split)
+    predictor = predictor_class()
+    if decode := getattr(predictor, "decode", None):
+        labelled = partial(_decode_labelled, folder=rows.folder, decode=decode, blank=predictor.blank)
+        dataset = dataset.map(labelled).filter(expr=col("error") == "")
+    dataset = dataset.select_columns([*column_names(predictor.blank), "label"]).materialize()
     if dataset.count() == 0:
-        raise UserError(f'the manifest has no row with the split "{split}" that can be decoded')
+        raise UserError(f'the manifest has no row with the split "{split}" that can be used')
     return dataset
 
 
-def _decode_labelled(row: dict[str, Any], folder: str) -> dict[str, Any]:
-    return {**decode_row(row, folder), "label": row["label"]}
+def _decode_labelled(row: dict[str, Any], **decoding: Any) -> dict[str, Any]:
+    return {**decode_row(row, **decoding), "label": row["label"]}

@@ -12,6 +12,7 @@ from .stages import stage_of
 
 PATIENCE = 30.0  # seconds without progress before a line says so, and between one such line and the next
 LOOK_EVERY = 2.0  # seconds
+MOST_DEATHS = 5  # of predictors' processes, while nothing else moves
 AGAIN = "Give the same command again: it makes a new plan, and what is finished is kept"
 
 
@@ -27,6 +28,7 @@ class Watch(ExecutionCallback):
         self.cpus = ray.cluster_resources().get("CPU", 0)
         self.progress: list[Any] = []
         self.moved = self.looked = time.monotonic()
+        self.restarting = self.deaths = 0
 
     def on_execution_step(self, executor: Any) -> None:
         now = time.monotonic()
@@ -36,8 +38,17 @@ class Watch(ExecutionCallback):
         Watch.peak_memory = max(Watch.peak_memory, _memory())
         operators = executor._topology or {}
         progress = [(op.metrics.num_tasks_finished, op.metrics.num_task_outputs_generated) for op in operators]
+        restarting = sum(operator.get_actor_info().restarting for operator in operators)
+        self.deaths += restarting > self.restarting
+        self.restarting = restarting
         if progress != self.progress:
-            self.progress, self.moved = progress, now
+            self.progress, self.moved, self.deaths = progress, now, 0
+        elif self.deaths >= MOST_DEATHS:
+            # Ray starts it again without end, with the same rows, and map_batches has no setting for that.
+            raise RuntimeError(
+                f"the predictor's process died {self.deaths} times on the same rows: one of them crashes the model's "
+                "code, or there is too little memory. Its last words are in /tmp/ray/session_latest/logs"
+            )
         elif now > self.moved + PATIENCE:
             print(f"No progress for {PATIENCE:.0f} s. {describe(operators)}", flush=True)
             lost = self.cpus - ray.cluster_resources().get("CPU", 0)

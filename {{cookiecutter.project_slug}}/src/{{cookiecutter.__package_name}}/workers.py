@@ -5,11 +5,12 @@ The Predictor is imported where it is used: torch takes seconds to load, and the
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,43 +18,75 @@ import ray
 
 from .errors import UserError
 
+Decode: TypeAlias = Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
+Batch: TypeAlias = dict[str, np.ndarray] | pd.DataFrame | pa.Table  # by Predictor.batch_format: numpy, pandas, pyarrow
+
+ENOUGH = 0.1  # seconds of one call, with which what a call costs in itself no longer counts
+LARGEST_BATCH_BYTES = 64 * 2**20  # of what the Predictor gets in one call
+
 
 @dataclass(frozen=True)
 class Trial:
-    """What a first try showed: seconds a row, the bytes of a decoded row, and those that a predictor holds."""
+    """What a first try showed: how to call the Predictor, seconds and bytes a row, and the bytes that it holds."""
 
     device: str
+    decode: Decode | None
+    blank: Batch
+    batch_format: str
+    batch_size: int
     decode_seconds: float
     predict_seconds: float
-    row_bytes: int
+    row_bytes: float
     memory: int
 
 
-def try_predictor(rows: list[dict[str, Any]], folder: str, batch_size: int, checkpoint: str, precision: str) -> Trial:
-    """Decode `rows`, and predict batches of one that grow until one takes a tenth of a second or is of `batch_size`.
+def try_predictor(rows: pa.Table, folder: str, batch_size: int | None, checkpoint: str, precision: str) -> Trial:
+    """Decode `rows`, and predict batches of one that grow up to `batch_size`, or until larger ones are no faster.
 
     Raises:
-        UserError: the Predictor can't be made.
+        UserError: the Predictor can't be made, or the rows lack what it needs.
     """
-    device = _device()
+    predictor, device = predictor_class(), _device()
     worker = PredictBatch(checkpoint, device=device, precision=precision)
     if worker.refusal:
         raise worker.refusal
-    decode_row(rows[0], folder)  # the first loads what it needs
-    times, decoded = zip(*(_timed(decode_row, row, folder) for row in rows), strict=True)
-    good = [number for number, row in enumerate(decoded) if not row["error"]] or range(len(rows))
-    decode_seconds = statistics.median(times[number] for number in good)
-    arrays = {name: value for name, value in decoded[good[0]].items() if name not in ("id", "error")}
-    size = 1
-    while True:
+    decode_seconds, sample = 0.0, rows
+    decode, blank = getattr(predictor, "decode", None), predictor.blank
+    if decode:
+        each = rows.to_pylist()
+        decode_row(each[0], folder, decode, blank)  # the first loads what it needs
+        times, decoded = zip(*(_timed(decode_row, row, folder, decode, blank) for row in each), strict=True)
+        good = [number for number, row in enumerate(decoded) if not row["error"]] or range(len(each))
+        decode_seconds = statistics.median(times[number] for number in good)
         # A row that can't be predicted is found out again in the run, and written down there.
-        batch = {"id": np.array(["try"] * size), "error": np.array([""] * size)} | _repeat(arrays, size)
-        predict_seconds = min(_timed(worker, {**batch})[0] for _ in range(3))
-        if predict_seconds > 0.1 or size == batch_size:
+        sample = {name: np.asarray(value)[np.newaxis] for name, value in {**decoded[good[0]], "error": ""}.items()}
+        row_bytes = float(sum(values.nbytes for values in sample.values()))
+    else:
+        if missing := sorted(set(column_names(blank)) - set(rows.column_names)):
+            raise UserError(
+                f"--input has no column {missing[0]}, which the Predictor needs: give it what it was made for"
+            )
+        sample, row_bytes = _from_arrow(rows, predictor.batch_format), rows.nbytes / len(rows)
+    size, best = 1, (1, float("inf"))
+    while True:
+        batch = _take(sample, np.arange(size) % _length(sample))
+        predict_seconds = min(_timed(worker, batch)[0] for _ in range(3))
+        if predict_seconds / size < 1.05 * best[1]:
+            best = size, predict_seconds / size
+        if size == batch_size or predict_seconds > ENOUGH or 4 * size * row_bytes > LARGEST_BATCH_BYTES:
             break
-        size = min(4 * size, batch_size)
-    row_bytes = sum(value.nbytes for value in arrays.values())
-    return Trial(device, decode_seconds, predict_seconds / size, row_bytes, psutil.Process().memory_info().rss)
+        size = min(4 * size, batch_size or 4 * size)
+    memory = psutil.Process().memory_info().rss
+    batch_size = batch_size or best[0]
+    form = predictor.batch_format
+    return Trial(device, decode, blank, form, batch_size, decode_seconds, best[1], row_bytes, memory)
+
+
+def predictor_class() -> Any:
+    """The Predictor, whatever its batches are."""
+    from .predictor import Predictor
+
+    return Predictor
 
 
 def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
@@ -72,54 +105,56 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _repeat(arrays: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
-    return {name: np.repeat(value[np.newaxis], rows, axis=0) for name, value in arrays.items()}
-
-
 def leave_out(table: pa.Table, done: ray.ObjectRef[pa.ChunkedArray]) -> pa.Table:
     """The rows of `table` whose id is not in `done`, which each machine fetches once."""
     return table.filter(pc.invert(pc.is_in(table["id"], ray.get(done))))
 
 
-def decode_row(row: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Decode one row; a row that can't be decoded becomes a blank one with its error."""
-    from .predictor import Predictor
+def decode_row(row: dict[str, Any], folder: str, decode: Decode, blank: Batch) -> dict[str, Any]:
+    """Decode one row; a row that can't be decoded becomes a blank one with its error.
 
+    `decode` and `blank` are the Predictor's, which is not imported for them: where `decode` lies in a module without
+    torch, the decoders start in half the time.
+    """
+    blank = {name: np.asarray(blank[name])[0] for name in column_names(blank)}
     try:
         if "path" in row and not row["path"].startswith("/") and "://" not in row["path"]:
             row = {**row, "path": f"{folder}/{row['path']}"}
-        decoded = Predictor.decode(row)
-        for name, blank in Predictor.blank.items():
-            if (decoded[name].shape, decoded[name].dtype) != (blank.shape, blank.dtype):
+        decoded = decode(row)
+        for name, value in blank.items():
+            if (decoded[name].shape, decoded[name].dtype) != (value.shape, value.dtype):
                 raise ValueError(f"{name} is {decoded[name].dtype} {decoded[name].shape}, not as in Predictor.blank")
         return {"id": row["id"], "error": "", **decoded}
     except Exception as problem:  # whatever is wrong with one row must not end the run
-        return {"id": row["id"], "error": f"decode: {_describe(problem)}", **Predictor.blank}
+        return {"id": row["id"], "error": f"decode: {_describe(problem)}", **blank}
 
 
 class PredictBatch:
     """What each actor of the pool runs: a Predictor, made once, and what it can't predict put down as an error."""
 
     def __init__(self, checkpoint: str, **arguments: Any) -> None:
-        from .predictor import Predictor
-
         self.refusal: UserError | None = None
         try:
-            self.predictor, self.blank = Predictor(checkpoint, **arguments), Predictor.blank
+            predictor = predictor_class()
+            self.predictor, self.blank = predictor(checkpoint, **arguments), predictor.blank
             # One call warms the model up and tells the columns' types, which a batch of errors alone could not.
-            outputs = {name: np.asarray(value) for name, value in self.predictor(_repeat(Predictor.blank, 1)).items()}
+            outputs = {name: np.asarray(value) for name, value in self.predictor(self.blank).items()}
         except Exception as problem:
             # Raised at the first call: of an actor that dies while it is made, Ray prints pages.
             self.refusal = UserError(f"the Predictor can't use --checkpoint {checkpoint}: {_describe(problem)}")
             return
         # Strings become objects: NumPy's own are only as long as the first one.
         self.columns = {name: one.astype(object) if one.dtype.kind == "U" else one for name, one in outputs.items()}
+        self.decodes = hasattr(predictor, "decode")
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
+    def __call__(self, batch: Batch) -> pa.Table:
         """Predict the rows without an error; a batch that fails is tried again row by row."""
         if self.refusal:
             raise self.refusal
-        ids, errors = batch.pop("id"), batch.pop("error").astype(object)
+        ids = batch["id"]
+        errors = np.asarray(batch["error"]).astype(object) if self.decodes else np.full(len(ids), "", object)
+        if isinstance(batch, dict):
+            batch = {name: values for name, values in batch.items() if name not in ("id", "error")}
         good = np.flatnonzero(errors == "")
         outputs = {name: np.zeros((len(ids), *one.shape[1:]), one.dtype) for name, one in self.columns.items()}
         try:
@@ -132,19 +167,43 @@ class PredictBatch:
                     errors[row] = f"predict: {_describe(problem)}"
             if (errors[good] != "").all():
                 # Is it the rows, or is it the model, or its GPU? Then this raises, and the run breaks off.
-                self.predictor(_repeat(self.blank, 1))
+                self.predictor(self.blank)
         failed = errors != ""
         columns = {name: _to_arrow(values, failed) for name, values in outputs.items()}
         return pa.table({"id": ids, **columns, "error": pa.array(errors, pa.string(), mask=~failed)})
 
-    def _predict(self, batch: dict[str, np.ndarray], rows: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
+    def _predict(self, batch: Batch, rows: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
         if len(rows) == 0:
             return
-        # Indexing copies: the arrays that Ray hands over are read-only, and torch warns of those.
-        for name, values in self.predictor({name: values[rows] for name, values in batch.items()}).items():
+        for name, values in self.predictor(_take(batch, rows)).items():
             if len(values) != len(rows):
                 raise ValueError(f"the Predictor returned {len(values)} values of {name} for {len(rows)} rows")
             outputs[name][rows] = values
+
+
+def _take(batch: Batch, rows: np.ndarray) -> Batch:
+    """Some rows of a batch."""
+    if isinstance(
+        batch, dict
+    ):  # indexing copies: the arrays that Ray hands over are read-only, and torch warns of those
+        return {name: values[rows] for name, values in batch.items()}
+    return batch if len(rows) == len(batch) else batch.take(rows)
+
+
+def column_names(batch: Batch) -> list[str]:
+    """The names of a batch's columns."""
+    return list(batch.column_names if isinstance(batch, pa.Table) else batch)
+
+
+def _length(batch: Batch) -> int:
+    return len(next(iter(batch.values()))) if isinstance(batch, dict) else len(batch)
+
+
+def _from_arrow(table: pa.Table, batch_format: str) -> Batch:
+    """As Ray Data hands a block to a function."""
+    accessor = ray.data.block.BlockAccessor.for_block(table)
+    batch: Batch = accessor.to_batch_format(batch_format)
+    return batch
 
 
 def _describe(problem: Exception) -> str:

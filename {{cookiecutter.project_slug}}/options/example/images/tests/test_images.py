@@ -1,6 +1,7 @@
 """The images example: its data, its manifest, its model and its Predictor. Only Modin's tests need Ray."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import PACKAGE, Example
+from conftest import PACKAGE, Example, run_cli
 from PIL import Image
 
 from {{ cookiecutter.__package_name }} import inference
@@ -153,6 +154,33 @@ def test_a_file_that_vanishes_while_it_runs_is_an_error(
     assert str(rows.loc["vanished.png", "error"]).startswith("decode: FileNotFoundError")
 
 
+def test_a_file_that_must_not_be_read_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "secret.png"
+    Image.new("L", (8, 8)).save(path)
+    path.chmod(0)
+    root = os.geteuid() == 0  # who may read everything
+    if root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(PermissionError):
+            decode({"path": str(path)})
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_too_many_failures_end_with_exit_code_1(example: Example, tmp_path: Path) -> None:
+    shutil.copytree(example.raw, tmp_path / "raw")
+    (tmp_path / "raw" / "broken").write_bytes(b"")
+    arguments = ["predict", "--input", tmp_path / "raw", "--checkpoint", example.checkpoint]
+    finished = run_cli(*arguments, "--output", tmp_path / "run", "--max-failure-rate", "0")
+    assert finished.returncode == 1, finished.stderr
+    assert "--max-failure-rate" in finished.stderr
+    errors = pd.read_parquet(tmp_path / "run" / "predictions").set_index("id")["error"].dropna()
+    assert "labels.csv" in errors  # no image either
+    assert errors["broken"].startswith("decode: UnidentifiedImageError")
+
+
 def test_a_model_survives_its_checkpoint(tmp_path: Path) -> None:
     model = DigitClassifier(width=4).eval()
     save_model(model, tmp_path / "model.safetensors")
@@ -179,4 +207,4 @@ def test_the_predictor_keeps_its_contract(example: Example) -> None:
     assert outputs["label"].dtype == np.int64
     assert outputs["probability"].dtype == np.float32
     assert (outputs["label"] == paths["label"]).mean() > 0.9
-    assert {name: value.shape for name, value in Predictor.blank.items()} == {"image": images.shape[1:]}
+    assert {name: value.shape for name, value in Predictor.blank.items()} == {"image": (1, *images.shape[1:])}

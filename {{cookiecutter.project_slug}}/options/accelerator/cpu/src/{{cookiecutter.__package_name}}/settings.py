@@ -1,6 +1,5 @@
 """Defaults of every run, chosen for CPUs. A flag on the command line wins over them."""
 
-BATCH_SIZE = 16  # rows that the Predictor gets in one call; on CPUs, few fit the caches best
 GPUS_PER_PREDICTOR = 0.0
 CPUS_PER_DECODER = 0.5  # two decoding tasks share a CPU: one reads while the other computes
 PRECISION = "float32"  # of the model's arithmetic: float32 or bfloat16

@@ -1,6 +1,5 @@
 """Defaults of every run, chosen for GPUs. A flag on the command line wins over them."""
 
-BATCH_SIZE = 256  # rows that the Predictor gets in one call
 GPUS_PER_PREDICTOR = 1.0
 CPUS_PER_DECODER = 0.5  # two decoding tasks share a CPU: one reads while the other computes
 PRECISION = "bfloat16"  # of the model's arithmetic on a GPU; a CPU always uses float32

@@ -4,13 +4,14 @@ Source: UCI's Optical Recognition of Handwritten Digits, test part (1,797 digits
 scikit-learn (`sklearn.datasets.load_digits`): nothing is downloaded.
 """
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from .folders import whole_folder
 
 
 def write_raw_data(folder: Path) -> bool:
@@ -20,14 +21,12 @@ def write_raw_data(folder: Path) -> bool:
     """
     if folder.exists():
         return False
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
     digits = load_digits()
     files = [f"images/{number:04}.png" for number in range(len(digits.images))]
-    # The scans have 17 grey levels, 0 to 16, white ink on black.
-    for file, scan in zip(files, digits.images, strict=True):
-        Image.fromarray((scan * (255 / 16)).round().astype(np.uint8)).save(partial / file)
-    pd.DataFrame({"file": files, "label": digits.target}).to_csv(partial / "labels.csv", index=False)
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        (partial / "images").mkdir()
+        # The scans have 17 grey levels, 0 to 16, white ink on black.
+        for file, scan in zip(files, digits.images, strict=True):
+            Image.fromarray((scan * (255 / 16)).round().astype(np.uint8)).save(partial / file)
+        pd.DataFrame({"file": files, "label": digits.target}).to_csv(partial / "labels.csv", index=False)
     return True

@@ -1,6 +1,6 @@
 """Your model goes here: the one class that `predict` needs. Plain Python and torch, so it runs without Ray too.
 
-To put your own model in, change the lines marked (1) to (4); the README shows it done with a second model.
+To put your own model in, change the lines marked (1) to (4); docs/ shows it done with a second model.
 """
 
 from typing import ClassVar
@@ -25,9 +25,10 @@ class Predictor:
     """
 
     # (1) From a row of the manifest to arrays; runs on CPUs, beside the model. Each array has the same shape and dtype
-    # in every row, those of `blank`, which stands in for a row that can't be decoded.
+    # in every row, those of `blank`, a batch of one row that stands in for what can't be decoded.
     decode = staticmethod(decode)
-    blank: ClassVar[dict[str, np.ndarray]] = {"image": np.zeros((8, 8), np.uint8)}
+    blank: ClassVar[dict[str, np.ndarray]] = {"image": np.zeros((1, 8, 8), np.uint8)}
+    batch_format = "numpy"  # a batch is a dictionary of arrays; "pandas" and "pyarrow" make it a table
 
     def __init__(self, checkpoint: str, device: str = "cpu", precision: str = "float32") -> None:
         self.device = device

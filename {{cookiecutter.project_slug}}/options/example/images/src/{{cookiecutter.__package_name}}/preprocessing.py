@@ -5,9 +5,7 @@ Also here: `decode`, which training and inference share, so that both see the sa
 
 import io
 import os
-import shutil
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,11 @@ import numpy as np
 from PIL import Image, ImageOps
 from upath import UPath
 
+from .engines import engine as pandas_engine
 from .errors import UserError
+from .folders import whole_folder
 
-ENGINES = {"modin": "modin.pandas", "pandas": "pandas"}
+SPLIT_OF_TEN = ["test", "train", "train", "validation", "train", "test", "train", "train", "train", "train"]
 IMAGE_SIZE = (8, 8)  # width and height that the model takes
 
 
@@ -25,9 +25,13 @@ def preprocess(raw: Path, manifest: Path, engine: str = "modin") -> int:
     """Write the manifest of the images that `raw`/labels.csv lists, and return its number of rows.
 
     `manifest` becomes a folder of Parquet files with the columns id (string, unique), path (string, relative to the
-    folder that `manifest` lies in), label (int64) and split: "test" for every fifth row in the order of label and
-    file, else "train".
-    The engine "modin" needs a running Ray: start it first, or Modin starts one with settings of its own.
+    folder that `manifest` lies in), label (int64) and split: in the order of label and file, of ten rows two are
+    "test", one is "validation", and the rest is "train".
+
+    Args:
+        raw: the folder that `data` wrote.
+        manifest: what to write.
+        engine: see `engines.engine`.
 
     Raises:
         UserError: labels.csv is missing, empty, not a table of files and whole-number labels, or names a file twice; or
@@ -35,34 +39,30 @@ def preprocess(raw: Path, manifest: Path, engine: str = "modin") -> int:
     """
     if manifest.exists():
         raise UserError(f"--output {manifest} is there already: remove it, or choose another")
-    pd = import_module(ENGINES[engine])  # the same code runs on either
     source = raw / "labels.csv"
     if not source.is_file():
         raise UserError(f"{source} is missing: the `data` command makes the example's")
-    try:
-        table = pd.read_csv(source, usecols=["file", "label"], dtype={"file": "str", "label": "int64"})
-    except ValueError as problem:  # pandas' parser errors are ValueErrors, too
-        raise UserError(f"{source} must have the columns file and label (a whole number): {problem}") from None
-    if len(table) == 0:
-        raise UserError(f"{source} has no rows")
-    if table["file"].isna().any():
-        raise UserError(f"{source} has a row without a file")
-    if len(repeated := table["file"][table["file"].duplicated()]):
-        raise UserError(f"{source} names {repeated.iloc[0]} twice")
+    with pandas_engine(engine, source.stat().st_size) as pd:  # the same code runs on either
+        try:
+            table = pd.read_csv(source, usecols=["file", "label"], dtype={"file": "str", "label": "int64"})
+        except ValueError as problem:  # pandas' parser errors are ValueErrors, too
+            raise UserError(f"{source} must have the columns file and label (a whole number): {problem}") from None
+        if len(table) == 0:
+            raise UserError(f"{source} has no rows")
+        if table["file"].isna().any():
+            raise UserError(f"{source} has a row without a file")
+        if len(repeated := table["file"][table["file"].duplicated()]):
+            raise UserError(f"{source} names {repeated.iloc[0]} twice")
 
-    table = table.sort_values(["label", "file"], ignore_index=True)
-    table["id"] = table["file"]
-    table["path"] = os.path.relpath(raw, manifest.parent) + "/" + table["file"]
-    table["split"] = np.where(np.arange(len(table)) % 5 == 0, "test", "train")
-
-    partial = manifest.with_name(manifest.name + ".partial")  # a killed run leaves no half manifest
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    # Modin writes a folder of files, one a partition; pandas writes one file.
-    target = partial if engine == "modin" else partial / "part-0000.snappy.parquet"
-    table[["id", "path", "label", "split"]].to_parquet(target, index=False)
-    partial.rename(manifest)
-    return len(table)
+        table = table.sort_values(["label", "file"], ignore_index=True)
+        table["id"] = table["file"]
+        table["path"] = os.path.relpath(raw, manifest.parent) + "/" + table["file"]
+        table["split"] = np.array(SPLIT_OF_TEN)[np.arange(len(table)) % 10]
+        with whole_folder(manifest) as partial:
+            # Modin writes a folder of files, one a partition; pandas writes one file.
+            target = partial if engine == "modin" else partial / "part-0000.snappy.parquet"
+            table[["id", "path", "label", "split"]].to_parquet(target, index=False)
+        return len(table)
 
 
 def decode(row: Mapping[str, Any]) -> dict[str, np.ndarray]:

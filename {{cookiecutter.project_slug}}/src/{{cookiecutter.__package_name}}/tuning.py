@@ -1,0 +1,118 @@
+"""Step 3, tuning on Ray Tune: trials with other parameters, each a training of its own, the bad ones stopped early."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray.train
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search import BasicVariantGenerator
+
+from . import plots, settings
+from .folders import check_claim, write_whole
+from .inputs import find_input
+from .preflight import check_training, cluster_nodes, trials_at_once
+from .train_loop import SEARCH_SPACE
+from .training import configure, make_trainer, read_splits
+from .training_state import METRIC
+
+BEST_PARAMETERS = "best_parameters.json"
+METRICS = (METRIC, "validation_accuracy", "test_accuracy")
+OWN_FILES = {"ray_tune", "ray_train", "trials.json", "trials.png"}
+
+
+def tune_parameters(
+    manifest: str,
+    output: Path,
+    *,
+    trials: int = 8,
+    parameters: Mapping[str, Any] | None = None,
+    num_workers: int = 1,
+) -> dict[str, Any]:
+    """Try `train_loop.SEARCH_SPACE`: the defaults first, then parameters drawn at random from a seed.
+
+    Args:
+        manifest: what `train` takes.
+        output: folder for the best parameters, which `train` takes, a table of the trials, their plot, and the files of
+            Ray Tune and Ray Train. The same tuning again goes on where a kill left it; after the end, nothing is done.
+        trials: how many.
+        parameters: what differs from `train_loop.DEFAULTS` in every trial, such as `epochs` and `seed`.
+        num_workers: Ray Train workers of a trial, from 1 up, see `training.train`.
+
+    Returns:
+        The content of trials.json: what was asked, and of each trial its parameters, epochs, and the metrics of its
+        best epoch; the best trial comes first.
+
+    Raises:
+        UserError: the workers of one trial do not fit on the cluster, or what `training.train` raises.
+    """
+    rows = find_input(manifest)
+    configuration = configure(parameters)
+    space = {name: f"{type(domain).__name__} {domain.domain_str}" for name, domain in SEARCH_SPACE.items()}
+    claim = {"parameters": configuration, "search space": space, "trials": trials, "digest of the input": rows.digest}
+    output = output.absolute()
+    check_claim(output, "tuning.json", claim, kind="a tuning", own_files=OWN_FILES | {BEST_PARAMETERS})
+    if (output / BEST_PARAMETERS).exists():
+        print(f"{output} holds this tuning, finished: nothing to do.")
+        finished: dict[str, Any] = json.loads((output / "trials.json").read_text())
+        return finished
+    nodes = cluster_nodes()
+    use_gpu = check_training(nodes, num_workers, settings.TRAIN_ON_GPU)
+    datasets = read_splits(rows)
+    output.mkdir(parents=True, exist_ok=True)
+    write_whole(output / "tuning.json", claim)
+
+    def trial(drawn: dict[str, Any]) -> None:
+        """Run by Ray Tune for each trial: it trains with Ray Train, whose workers report here."""
+        run_config = ray.train.RunConfig(
+            name=tune.get_context().get_trial_id(),  # so a trial that was killed goes on
+            storage_path=str(output / "ray_train"),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+            failure_config=ray.train.FailureConfig(max_failures=2),
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]
+        )
+        make_trainer({**configuration, **drawn}, datasets, num_workers, use_gpu, run_config).fit()
+
+    trainable = tune.with_resources(trial, {"CPU": 0.01})  # it only waits: the workers that it starts ask for theirs
+    experiment = str(output / "ray_tune")
+    if tune.Tuner.can_restore(experiment):
+        tuner = tune.Tuner.restore(experiment, trainable, resume_unfinished=True, restart_errored=True)
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            param_space=SEARCH_SPACE,
+            tune_config=tune.TuneConfig(
+                metric=METRIC,
+                mode="min",
+                num_samples=trials,
+                search_alg=BasicVariantGenerator(
+                    points_to_evaluate=[{name: configuration[name] for name in SEARCH_SPACE}],
+                    random_state=configuration["seed"],
+                    max_concurrent=trials_at_once(nodes, num_workers, use_gpu),
+                ),
+                scheduler=ASHAScheduler(
+                    time_attr="epoch", max_t=configuration["epochs"], grace_period=max(1, configuration["epochs"] // 4)
+                ),
+            ),
+            run_config=tune.RunConfig(name="ray_tune", storage_path=str(output), verbose=0),
+        )
+    grid = tuner.fit()
+    if grid.errors:
+        raise grid.errors[0]
+    table, curves = [], []
+    for number in range(len(grid)):
+        result: Any = grid[number]
+        epochs: list[dict[str, Any]] = result.metrics_dataframe.to_dict("records")
+        curves.append([epoch[METRIC] for epoch in epochs])
+        best = min(epochs, key=lambda epoch: epoch[METRIC])
+        drawn = {name: result.config[name] for name in SEARCH_SPACE}
+        table.append({**drawn, "epochs": len(epochs), **{name: best[name] for name in METRICS}})
+    table.sort(key=lambda row: row[METRIC])
+    summary = {**claim, "table": table}
+    plots.draw_trials(curves, output / "trials.png")
+    write_whole(output / "trials.json", summary)
+    write_whole(output / BEST_PARAMETERS, {name: table[0][name] for name in SEARCH_SPACE})
+    return summary

@@ -1,0 +1,48 @@
+"""What the documentation shows, put in and run as a reader would."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+from conftest import PACKAGE, Example
+
+PROJECT = Path(__file__).parents[1]
+
+
+def python_blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def folder_with_data(folder: Path, example: Example) -> Path:
+    (folder / "data").mkdir()
+    (folder / "data" / "manifest.parquet").symlink_to(example.manifest)
+    return folder
+
+
+def test_another_model_needs_another_predictor_and_nothing_else(example: Example, tmp_path: Path) -> None:
+    folder = folder_with_data(tmp_path, example)
+    predictor, checkpoint = python_blocks("your-own-model.md")
+    package = shutil.copytree(PROJECT / "src" / PACKAGE, folder / PACKAGE)
+    (package / "predictor.py").write_text(predictor)
+    subprocess.run([sys.executable, "-c", checkpoint], cwd=folder, check=True)
+    (written,) = (path for path in folder.iterdir() if path.suffix in (".npy", ".npz", ".safetensors"))
+    command = [sys.executable, "-m", PACKAGE, "predict", "--input", str(example.manifest)]
+    # Python finds the package that lies in the folder it starts in first.
+    subprocess.run([*command, "--checkpoint", written.name, "--output", "run"], cwd=folder, check=True)
+    predictions = pd.read_parquet(folder / "run" / "predictions").merge(pd.read_parquet(example.manifest), on="id")
+    assert set(predictions) >= {"label_x", "error"}
+    assert (predictions["label_x"] == predictions["label_y"]).mean() > 0.75
+
+
+def test_the_recipes_run(example: Example, tmp_path: Path) -> None:
+    folder_with_data(tmp_path, example)
+    (tmp_path / "recipes.py").write_text("\n".join(python_blocks("interoperation.md")))
+    result = subprocess.run([sys.executable, "recipes.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("validation") == 3  # pandas, Modin and Dask count the same splits
+    assert "tensor(499500)" in result.stdout
+    assert "\n1000\n" in result.stdout
+    assert "'loss': 0." in result.stdout
