@@ -20,7 +20,7 @@ DATA, MANIFEST = Path("data/raw"), Path("data/manifest.parquet")
 TUNING, TRAINING, PREDICTIONS = Path("outputs/tuning"), Path("outputs/training"), Path("outputs/demo")
 BEST_PARAMETERS_FILE = TUNING / "best_parameters.json"
 CONFUSION = Path("outputs/confusion.png")
-DEMO_TRIALS, DEMO_EPOCHS = 4, 4
+DEMO_TRIALS, DEMO_EPOCHS = 2, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,7 +162,7 @@ def run_demo(options: argparse.Namespace) -> int:
         print(f"2/5 Manifest of it with Modin in {MANIFEST}", flush=True)
         if not MANIFEST.exists():
             preprocess(DATA, MANIFEST)
-        print(f"3/5 Tuning with Ray Tune, a few trials of a few epochs, into {TUNING}", flush=True)
+        print(f"3/5 Tuning with Ray Tune, two short trials, into {TUNING}", flush=True)
         tune_parameters(str(MANIFEST), TUNING, trials=DEMO_TRIALS, parameters={"epochs": DEMO_EPOCHS})
         print(f"4/5 Training with Ray Train, into {TRAINING}", flush=True)
         train(str(MANIFEST), TRAINING, parameters=_parameters())

@@ -26,8 +26,8 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
     Args:
         num_cpus: the CPUs that a Ray started here counts with: slots for tasks, not cores. One more than there are
             cores by default: on two, the stages that only pass blocks on would wait ten seconds for one another.
-        dashboard: serve Ray's dashboard, on localhost only. Ray Tune needs it: without, the CPUs of the workers of a trial
-            that was stopped early are never free again. The other steps start faster without.
+        dashboard: serve Ray's dashboard, on localhost only. Ray Tune needs it: without, the CPUs of the workers of a
+            trial that was stopped are never free again. The other steps start faster without.
         verbose: show what Ray and its workers log, too. It is in /tmp/ray/session_latest/logs in any case.
 
     Raises:
