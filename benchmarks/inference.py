@@ -4,8 +4,8 @@
     python benchmarks/inference.py memory  [--images 4000 40000]           does memory grow with the input?
     python benchmarks/inference.py scale   [--nodes 1 2 4 8]               with a model that only waits
 
-It runs in an environment that has the made project, with the Predictor and the decoding of `contenders/` in place of its own:
-`nox -s benchmark_inference` makes it. Each writes its figures into results/, as JSON, and its plot.
+It runs in an environment that has the made project, with the Predictor and the decoding of `contenders/` in place of
+its own: `nox -s benchmark_inference` makes it. Each writes its figures into results/, as JSON, and its plot.
 """
 
 import argparse

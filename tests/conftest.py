@@ -15,6 +15,7 @@ TEMPLATE = Path(__file__).parents[1]
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text())
 CHOICES = {name: answer for name, answer in QUESTIONS.items() if isinstance(answer, list) and name[0] != "_"}
 COMBINATIONS = [dict(zip(CHOICES, answers, strict=True)) for answers in itertools.product(*CHOICES.values())]
+ACCELERATORS = {"images": "cpu", "tables": "gpu", "text": "cpu"}  # of the projects whose own tests are run
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = RUNNING if RUNNING in CHOICES["python_version"] else CHOICES["python_version"][0]
 
@@ -57,7 +58,10 @@ def private_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         yield
 
 
-@pytest.fixture(scope="session", params=CHOICES["accelerator"])
+@pytest.fixture(scope="session", params=ACCELERATORS)
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project for each accelerator, for the Python that is running."""
-    return bake(tmp_path_factory.mktemp("made"), accelerator=request.param, python_version=PYTHON)
+    """A project for each example, in a folder of its name, for the Python that is running."""
+    folder = tmp_path_factory.mktemp("made") / request.param
+    folder.mkdir()
+    answers = {"example": request.param, "accelerator": ACCELERATORS[request.param], "python_version": PYTHON}
+    return bake(folder, **answers)

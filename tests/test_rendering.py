@@ -17,8 +17,8 @@ docs/interoperation.md src/PACKAGE/engines.py src/PACKAGE/evaluation.py src/PACK
 src/PACKAGE/inputs.py src/PACKAGE/plots.py src/PACKAGE/preflight.py src/PACKAGE/run_folder.py src/PACKAGE/runtime.py
 src/PACKAGE/stages.py src/PACKAGE/training.py src/PACKAGE/training_state.py src/PACKAGE/tuning.py src/PACKAGE/watch.py
 src/PACKAGE/workers.py
-tests/conftest.py tests/test_cli.py tests/test_cluster.py tests/test_docs.py tests/test_doctor.py tests/test_inference.py
-tests/test_inputs.py tests/test_kills.py tests/test_preflight.py tests/test_training.py
+tests/conftest.py tests/test_cli.py tests/test_cluster.py tests/test_docs.py tests/test_doctor.py
+tests/test_inference.py tests/test_inputs.py tests/test_kills.py tests/test_preflight.py tests/test_training.py
 """
 OPTION_FILES = {
     ("example", "images"): """
@@ -123,6 +123,27 @@ def test_only_the_accelerators_files_know_of_it(tmp_path: Path) -> None:
         "cluster/aws.yaml",
         "src/my_ray_project/settings.py",
     }
+
+
+def test_only_the_examples_files_know_of_it(tmp_path: Path) -> None:
+    """`inference.py`, `training.py`, `tuning.py` and the rest are the same file in all examples, byte for byte."""
+    made = {example: bake(tmp_path / example, example=example) for example in CHOICES["example"]}
+    own = {
+        name.replace("PACKAGE", "my_ray_project")
+        for example in made
+        for name in OPTION_FILES["example", example].split()
+    }
+    contents = {
+        example: {path: (made[example] / path).read_bytes() for path in files(made[example])} for example in made
+    }
+    shared = set.intersection(*(set(each) for each in contents.values())) - own
+    differing = {path for path in shared if len({contents[example][path] for example in made}) > 1}
+    assert differing == {"README.md", "pyproject.toml"}
+    assert {
+        "src/my_ray_project/inference.py",
+        "src/my_ray_project/training.py",
+        "src/my_ray_project/tuning.py",
+    } <= shared
 
 
 def test_every_answer_has_a_folder_and_a_prompt() -> None:

@@ -60,5 +60,5 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
     ):
         finished = run_cli(*arguments)
         assert finished.returncode == 0, finished.stderr
-    accuracy = json.loads((training / "metrics.json").read_text())["last"]["accuracy"]
+    accuracy = json.loads((training / "metrics.json").read_text())["best"]["test_accuracy"]
     return Example(raw, manifest, training / CHECKPOINT_FILE, accuracy)

@@ -1,5 +1,7 @@
 """What a person may type, and what is refused before anything starts. No Ray needed."""
 
+from pathlib import Path
+
 import pytest
 
 from {{ cookiecutter.__package_name }}.cli import main
@@ -33,4 +35,25 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out
-    assert all(command in shown for command in ("demo", "data", "preprocess", "train", "predict", "doctor"))
+    assert all(command in shown for command in ("demo", "data", "preprocess", "tune", "train", "predict", "evaluate", "doctor"))
+
+
+def test_a_temporary_folder_in_the_environment_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    assert main(["doctor"]) == 2
+    assert "where Ray can't work. Set it to /tmp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", "[1]"])
+def test_parameters_that_are_none_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    file = tmp_path / "parameters.json"
+    if content is not None:
+        file.write_text(content)
+    assert main(["train", "--parameters", str(file)]) == 2
+    assert f"error: --parameters {file}: " in capsys.readouterr().err

@@ -17,7 +17,7 @@ from .inputs import find_input
 from .preflight import check_training, cluster_nodes, trials_at_once
 from .train_loop import SEARCH_SPACE
 from .training import configure, make_trainer, read_splits
-from .training_state import METRIC
+from .training_state import HISTORY, METRIC
 
 BEST_PARAMETERS = "best_parameters.json"
 METRICS = (METRIC, "validation_accuracy", "test_accuracy")
@@ -74,7 +74,9 @@ def tune_parameters(
             failure_config=ray.train.FailureConfig(max_failures=2),
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]
         )
-        make_trainer({**configuration, **drawn}, datasets, num_workers, use_gpu, run_config).fit()
+        result = make_trainer({**configuration, **drawn}, datasets, num_workers, use_gpu, run_config).fit()
+        assert result.metrics
+        tune.report(result.metrics)  # once more: a trial that was killed after its last epoch reports no other
 
     trainable = tune.with_resources(trial, {"CPU": 0.01})  # it only waits: the workers that it starts ask for theirs
     experiment = str(output / "ray_tune")
@@ -94,7 +96,9 @@ def tune_parameters(
                     max_concurrent=trials_at_once(nodes, num_workers, use_gpu),
                 ),
                 scheduler=ASHAScheduler(
-                    time_attr="epoch", max_t=configuration["epochs"], grace_period=max(1, configuration["epochs"] // 4)
+                    time_attr="epoch",
+                    max_t=configuration["epochs"] + 1,
+                    grace_period=max(1, configuration["epochs"] // 4),
                 ),
             ),
             run_config=tune.RunConfig(name="ray_tune", storage_path=str(output), verbose=0),
@@ -105,7 +109,7 @@ def tune_parameters(
     table, curves = [], []
     for number in range(len(grid)):
         result: Any = grid[number]
-        epochs: list[dict[str, Any]] = result.metrics_dataframe.to_dict("records")
+        epochs = _epochs_of(output / "ray_train" / result.metrics["trial_id"])
         curves.append([epoch[METRIC] for epoch in epochs])
         best = min(epochs, key=lambda epoch: epoch[METRIC])
         drawn = {name: result.config[name] for name in SEARCH_SPACE}
@@ -116,3 +120,9 @@ def tune_parameters(
     write_whole(output / "trials.json", summary)
     write_whole(output / BEST_PARAMETERS, {name: table[0][name] for name in SEARCH_SPACE})
     return summary
+
+
+def _epochs_of(trial: Path) -> list[dict[str, Any]]:
+    """The epochs of a trial, those of before a kill too, from its last checkpoint."""
+    histories: list[list[dict[str, Any]]] = [json.loads(path.read_text()) for path in trial.glob(f"*/{HISTORY}")]
+    return max(histories, key=len)

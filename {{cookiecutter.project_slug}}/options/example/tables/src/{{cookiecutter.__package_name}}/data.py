@@ -41,9 +41,9 @@ def write_raw_data(folder: Path) -> bool:
         power = 2 if "area" in name else 1 if "radius" in name or "perimeter" in name else 0
         table[name] = (table[name] / scale**power).round(6)
     text = table.astype(str).to_numpy(dtype=object)
-    faults = [lambda _: "", lambda _: "?", lambda cell: cell.replace(".", ","), lambda cell: f"{cell} px"]
     for number, cell in enumerate(random.choice(text.size, size=800, replace=False)):
-        text.flat[cell] = faults[number % len(faults)](text.flat[cell])
+        value = text.flat[cell]
+        text.flat[cell] = ("", "?", value.replace(".", ","), f"{value} px")[number % 4]
     raw = pd.DataFrame(text, columns=MEASURES)
     days = pd.Timestamp("2024-03-01") + pd.to_timedelta(random.integers(365, size=count), unit="D")
     raw.insert(0, "sample", np.arange(1, count + 1))

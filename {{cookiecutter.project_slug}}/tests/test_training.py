@@ -1,0 +1,134 @@
+"""Training and tuning on a real Ray: what they leave, and how they go on after real kills."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import PACKAGE, Example, run_cli
+
+from {{ cookiecutter.__package_name }}.errors import UserError
+from {{ cookiecutter.__package_name }}.model import CHECKPOINT_FILE
+from {{ cookiecutter.__package_name }}.train_loop import DEFAULTS, SEARCH_SPACE
+from {{ cookiecutter.__package_name }}.training import configure
+
+EPOCHS = 30
+
+
+def start(*arguments: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", PACKAGE, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(condition: Callable[[], Any], process: "subprocess.Popen[str]", seconds: float = 120) -> Any:
+    """What `condition` returns, once that is not nothing."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert process.poll() is None, f"it ended too early:\n{process.communicate()[0]}"
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.05)
+    return found
+
+
+def epochs_in(folder: Path) -> list[dict[str, Any]]:
+    """The epochs of the newest whole checkpoint in Ray Train's folder."""
+    histories = [json.loads(path.read_text() or "[]") for path in folder.glob("checkpoint_*/epochs.json")]
+    return max(histories, key=len, default=[])
+
+
+def test_what_a_training_leaves(example: Example) -> None:
+    folder = example.checkpoint.parent
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert [epoch["epoch"] for epoch in metrics["epochs"]] == list(range(1, DEFAULTS["epochs"] + 1))
+    assert metrics["best"]["validation_loss"] == min(epoch["validation_loss"] for epoch in metrics["epochs"])
+    assert (folder / f"last-{CHECKPOINT_FILE}").stat().st_size > 0
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_finished_training_is_left_alone_and_another_refused(example: Example, tmp_path: Path) -> None:
+    before = example.checkpoint.stat().st_mtime_ns
+    arguments = ["train", "--num-workers", "0", "--input", example.manifest, "--output", example.checkpoint.parent]
+    again = run_cli(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert "finished: nothing to do" in again.stdout
+    (tmp_path / "other.json").write_text(json.dumps({"epochs": 1}))
+    refused = run_cli(*arguments, "--parameters", tmp_path / "other.json")
+    assert refused.returncode == 2
+    assert "holds a training with another parameters" in refused.stderr
+    assert example.checkpoint.stat().st_mtime_ns == before
+
+
+def test_a_parameter_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(UserError, match="there is no parameter learning_speed: they are "):
+        configure({"learning_speed": 1})
+
+
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_more_workers_than_fit_are_refused_at_once(example: Example, tmp_path: Path, command: str) -> None:
+    refused = run_cli(command, "--input", example.manifest, "--output", tmp_path / "run", "--num-workers", 1000)
+    assert refused.returncode == 2
+    assert "--num-workers 1000 can't run: there is room for" in refused.stderr
+
+
+def test_a_training_goes_on_after_its_worker_and_its_driver_were_killed(example: Example, tmp_path: Path) -> None:
+    (tmp_path / "parameters.json").write_text(json.dumps({"epochs": EPOCHS}))
+    arguments = ["train", "--input", example.manifest, "--parameters", tmp_path / "parameters.json"]
+    arguments += ["--output", tmp_path / "run"]
+    checkpoints = tmp_path / "run" / "ray_train"
+    with start(*arguments) as process:
+        wait_for(lambda: epochs_in(checkpoints), process)
+        (worker,) = wait_for(lambda: train_workers(process.pid), process)
+        worker.kill()
+        at_kill = len(epochs_in(checkpoints))
+        wait_for(lambda: len(epochs_in(checkpoints)) > at_kill, process)  # another worker goes on
+        process.kill()
+    before = epochs_in(checkpoints)
+    assert 1 < len(before) < EPOCHS
+    again = run_cli(*arguments)
+    assert again.returncode == 0, again.stderr
+    epochs = json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"]
+    assert [epoch["epoch"] for epoch in epochs] == list(range(1, EPOCHS + 1))
+    assert epochs[: len(before)] == before
+
+
+def train_workers(driver: int) -> list[psutil.Process]:
+    processes = psutil.Process(driver).children(recursive=True)
+    return [each for each in processes if "RayTrainWorker" in " ".join(each.cmdline())]
+
+
+def test_a_tuning_goes_on_after_a_kill_and_train_takes_its_best(example: Example, tmp_path: Path) -> None:
+    arguments = ["tune", "--input", example.manifest, "--output", tmp_path / "tuning", "--trials", 2, "--epochs", 3]
+    trials = tmp_path / "tuning" / "ray_train"
+    with start(*arguments) as process:
+        wait_for(lambda: any(map(epochs_in, trials.glob("*"))), process)
+        process.kill()
+    assert not (tmp_path / "tuning" / "best_parameters.json").exists()
+    again = run_cli(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert len(list(trials.iterdir())) == 2  # those of before the kill, gone on with
+    table = json.loads((tmp_path / "tuning" / "trials.json").read_text())["table"]
+    drawn = [{name: row[name] for name in SEARCH_SPACE} for row in table]
+    assert {name: DEFAULTS[name] for name in SEARCH_SPACE} in drawn
+    assert table[0]["validation_loss"] == min(row["validation_loss"] for row in table)
+    assert (tmp_path / "tuning" / "trials.png").read_bytes().startswith(b"\x89PNG")
+    best = tmp_path / "tuning" / "best_parameters.json"
+    assert json.loads(best.read_text()) == {name: table[0][name] for name in SEARCH_SPACE}
+    arguments = ["train", "--num-workers", "0", "--input", example.manifest, "--parameters", best]
+    trained = run_cli(*arguments, "--output", tmp_path / "run")
+    assert trained.returncode == 0, trained.stderr
+
+
+def test_a_seed_makes_a_training_repeatable(example: Example, tmp_path: Path) -> None:
+    (tmp_path / "parameters.json").write_text(json.dumps({"epochs": 2}))
+    epochs = []
+    for name in ("first", "second"):
+        arguments = ["train", "--num-workers", "0", "--input", example.manifest, "--output", tmp_path / name]
+        finished = run_cli(*arguments, "--parameters", tmp_path / "parameters.json", OMP_NUM_THREADS="1")
+        assert finished.returncode == 0, finished.stderr
+        epochs.append(json.loads((tmp_path / name / "metrics.json").read_text())["epochs"])
+    assert epochs[0] == epochs[1]
