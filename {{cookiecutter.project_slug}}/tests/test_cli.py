@@ -35,7 +35,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out
-    assert all(command in shown for command in ("demo", "data", "preprocess", "tune", "train", "predict", "evaluate", "doctor"))
+    commands = ("demo", "data", "preprocess", "tune", "train", "predict", "evaluate", "doctor")
+    assert all(command in shown for command in commands)
 
 
 def test_a_temporary_folder_in_the_environment_is_refused(
