@@ -20,6 +20,7 @@ def test_its_own_nox_session_passes(project: Path, session: str) -> None:
     result = run(sys.executable, "-m", "nox", "--session", session, "--", *files, folder=project)
     print(result.stdout)
     assert result.returncode == 0
+    assert " skipped" not in result.stdout
 
 
 @pytest.mark.parametrize("version", CHOICES["python_version"])

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,8 @@ import ray
 
 from .errors import UserError
 
-# Not with the `type` keyword, as Python 3.11 does not know it.
-Decode = Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
-Batch = dict[str, np.ndarray] | pd.DataFrame | pa.Table  # by Predictor.batch_format: numpy, pandas, pyarrow
+Decode: TypeAlias = Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
+Batch: TypeAlias = dict[str, np.ndarray] | pd.DataFrame | pa.Table  # by Predictor.batch_format: numpy, pandas, pyarrow
 
 ENOUGH = 0.1  # seconds of one call, with which what a call costs in itself no longer counts
 LARGEST_BATCH_BYTES = 64 * 2**20  # of what the Predictor gets in one call

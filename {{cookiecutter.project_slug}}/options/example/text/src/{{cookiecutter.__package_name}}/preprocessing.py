@@ -77,8 +77,9 @@ def vectorise(texts: list[str]) -> csr_matrix:
 def _clean(table: Any) -> Any:
     """The texts to keep, without what gives them away, as a table of pandas' own."""
     table = table[["name", "library", "text"]]
-    if not table["library"].isin(LIBRARIES).all():
-        raise ValueError("a library is unknown")
+    texts = [table[name].map(lambda value: isinstance(value, str)).all() for name in ("name", "text")]
+    if not all(texts) or not table["library"].isin(LIBRARIES).all():
+        raise ValueError("a cell is not what it must be")
     table = table.assign(text=table["text"].str.replace(GIVEAWAY, " ", regex=True).str.strip())
     table = table[table["text"].str.len() >= SHORTEST]
     table = table.drop_duplicates("text").drop_duplicates("name").sort_values("name", ignore_index=True)
