@@ -27,7 +27,6 @@ from .workers import PredictBatch, Trial, decode_row, leave_out, try_predictor
 
 SECONDS_PER_BLOCK = 2.0  # of the slowest stage's work: what a killed run loses, for every task that was running
 BYTES_PER_BLOCK = 64 * 2**20  # of decoded rows
-LEAST_WAITING = 2**30  # bytes of decoded rows that may wait for the model, at the least
 MOST_BLOCKS = 10_000  # that the driver cuts a table into: it handles each; Ray Data cuts larger ones further
 
 
@@ -135,12 +134,6 @@ def _pipeline(
     if at_once != rows_per_block:
         dataset = dataset.repartition(target_num_rows_per_block=rows_per_block)
     dataset.context.custom_execution_callback_classes = [Watch]
-    # Decoding runs ahead of the model until Ray's object store is full, unless it is told where to stop.
-    tasks = plan.largest + max(1, plan.free_cpus / settings.CPUS_PER_DECODER)
-    waiting = max(LEAST_WAITING, 4 * tasks * rows_per_block * trial.row_bytes)
-    dataset.context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
-        object_store_memory=waiting
-    )
     if trial.decode:
         # With as many CPUs as a predictor the decoder would be fused with it: nothing decoded while the model runs.
         decoder_cpus = settings.CPUS_PER_DECODER + (0.01 if plan.num_cpus == settings.CPUS_PER_DECODER else 0)
