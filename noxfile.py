@@ -57,13 +57,29 @@ def benchmark(session: nox.Session) -> None:
 @nox.session
 def benchmark_inference(session: nox.Session) -> None:
     """Measure `predict` of a made project beside other ways: compare, memory or scale, after `--`."""
-    session.install(*GROUPS["tests"])
-    answers = [f"python_version={PYTHON}", "project_slug=my-ray-project"]
-    folder = session.cache_dir  # create_tmp() would set TMPDIR to a folder in the environment, where Ray can't start
-    session.run("cookiecutter", "--no-input", "--overwrite-if-exists", "--output-dir", str(folder), str(ROOT), *answers)
-    project = folder / "my-ray-project"
+    project = make_project(session, "images")
     for module in ("predictor.py", "preprocessing.py"):
         shutil.copy(ROOT / "benchmarks/contenders" / module, project / "src/my_ray_project" / module)
     session.install("--force-reinstall", "--no-deps", str(project))
-    session.install(str(project), "daft>=0.7,<0.8", "matplotlib")
+    session.install(str(project), "daft>=0.7,<0.8")
     session.run("python", "benchmarks/inference.py", *(session.posargs or ["compare"]))
+
+
+@nox.session
+def benchmark_preprocessing(session: nox.Session) -> None:
+    """Measure `preprocess` of a made project with pandas, Modin and Ray Data: compare or limit, after `--`."""
+    project = make_project(session, "tables")
+    session.install("--force-reinstall", "--no-deps", str(project))
+    session.install(str(project))
+    session.run("python", "benchmarks/preprocessing.py", *(session.posargs or ["compare"]))
+
+
+def make_project(session: nox.Session, example: str) -> Path:
+    """A made project to measure."""
+    session.install(*GROUPS["tests"])
+    folder = (
+        session.cache_dir / example
+    )  # create_tmp() would set TMPDIR to a folder in the environment: no place for Ray
+    answers = [f"python_version={PYTHON}", "project_slug=my-ray-project", f"example={example}"]
+    session.run("cookiecutter", "--no-input", "--overwrite-if-exists", "--output-dir", str(folder), str(ROOT), *answers)
+    return folder / "my-ray-project"

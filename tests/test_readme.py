@@ -47,10 +47,14 @@ def test_the_command_for_the_demo(tmp_path: Path) -> None:
     project = copy / "my-ray-project"
     theirs = re.findall(r"^    (.*)$", (project / "README.md").read_text(), re.MULTILINE)
     assert theirs[:2] == COMMANDS  # the made project's two commands are the same
+    shown = ""
     for command in [each for each in theirs if each.startswith("my-ray-project ")]:
         result = run("bash", "-c", f". .nox/demo/bin/activate && {command}", folder=project)
         assert result.returncode == 0, result.stdout
-    assert "1797 rows, 0 failed" in result.stdout
+        shown += result.stdout
+    assert "1797 rows, 0 failed" in shown
+    assert "Best parameters: outputs/tuning-again/best_parameters.json" in shown
+    assert accuracy[0] in shown  # `evaluate` says what `demo` said
 
     again = run("bash", "-c", COMMANDS[0], folder=copy)  # a second run says the same and writes nothing twice
     assert again.returncode == 0, again.stdout

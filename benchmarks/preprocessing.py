@@ -1,0 +1,126 @@
+"""`preprocess` of the tables example with pandas and with Modin, and the same step in Ray Data: time and peak memory.
+
+    python benchmarks/preprocessing.py compare [--megabytes 10 100 1000 4000]
+    python benchmarks/preprocessing.py limit   [--megabytes 4000] [--limit 3]     in a cgroup of so many GiB; as root
+
+It runs in an environment that has the made project: `nox -s benchmark_preprocessing` makes it. The tables are the
+example's own raw data, again and again, each time with other sample numbers.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+from my_ray_project.data import write_raw_data
+
+HERE = Path(__file__).parent
+CGROUPS = Path("/sys/fs/cgroup/memory")  # of version 1; where it is version 2, memory.max in a group of its own
+
+
+def make_tables(folder: Path, megabytes: int) -> int:
+    """Write raw data of about so many megabytes, and return how many samples it has."""
+    write_raw_data(folder)
+    header, *lines = (folder / "measurements.csv").read_text().splitlines()
+    rests = [line.partition(",") for line in lines]
+    size = copies = 0
+    with (folder / "measurements.csv").open("w") as file:
+        file.write(header + "\n")
+        while size < megabytes * 10**6:
+            block = "".join(f"{int(number) + 1000 * copies},{rest}\n" for number, _, rest in rests)
+            size += file.write(block)
+            copies += 1
+    return 569 * copies
+
+
+def run(engine: str, raw: Path, output: Path, group: Path | None = None) -> dict[str, Any]:
+    """Run the step in a process of its own: its exit code, seconds, and the peak memory of all of its processes."""
+    project = [sys.executable, "-m", "my_ray_project", "preprocess", "--engine", engine]
+    own = [sys.executable, str(HERE / "contenders" / "ray_data_preprocessing.py")]
+    command = [*(own if engine == "ray_data" else project), "--input", str(raw), "--output", str(output)]
+    started, peak = time.time(), 0
+
+    def enter() -> None:
+        if group:
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=enter if group else None
+    )
+    while process.poll() is None:
+        peak = max(peak, memory_of(process.pid))
+        time.sleep(0.3)
+    seconds = time.time() - started
+    assert process.stderr
+    rows = sum(pq.read_metadata(path).num_rows for path in output.glob("*.parquet"))
+    last = (process.stderr.read().splitlines() or [""])[-1]
+    return {"code": process.returncode, "seconds": seconds, "peak_bytes": peak, "rows": rows, "error": last[:200]}
+
+
+def memory_of(pid: int) -> int:
+    """Bytes that a process and its descendants hold, what they share counted once."""
+    total = 0
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return 0
+    for each in family:
+        try:
+            total += each.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total
+
+
+def compare(folder: Path, sizes: list[int]) -> None:
+    results = []
+    print("| megabytes | way | seconds | peak memory, GiB |\n| --- | --- | --- | --- |")
+    for size in sizes:
+        samples = make_tables(folder / f"raw-{size}", size)
+        for engine in ("pandas", "modin", "ray_data"):
+            result = run(engine, folder / f"raw-{size}", folder / f"{engine}-{size}")
+            assert result["code"] == 0, result
+            assert result["rows"] == samples, result
+            results.append({"megabytes": size, "way": engine, **result})
+            print(f"| {size} | {engine} | {result['seconds']:.1f} | {result['peak_bytes'] / 2**30:.2f} |", flush=True)
+    (HERE / "results" / "preprocessing.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def limit(folder: Path, size: int, gigabytes: float) -> None:
+    samples = make_tables(folder / "raw", size)
+    group = CGROUPS / "ray-template-benchmark"
+    group.mkdir(exist_ok=True)
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(int(gigabytes * 2**30)))
+        for engine in ("pandas", "modin"):
+            result = run(engine, folder / "raw", folder / engine, group)
+            print(f"{engine}: {result}, of {samples} samples", flush=True)
+    finally:
+        deadline = time.time() + 30
+        while (group / "cgroup.procs").read_text() and time.time() < deadline:
+            time.sleep(0.5)
+        group.rmdir()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("compare", "limit"))
+    parser.add_argument("--megabytes", type=int, nargs="+")
+    parser.add_argument("--limit", type=float, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        if options.what == "compare":
+            compare(Path(name), options.megabytes or [10, 100, 1000, 4000])
+        else:
+            limit(Path(name), (options.megabytes or [4000])[0], options.limit)
+
+
+if __name__ == "__main__":
+    main()
