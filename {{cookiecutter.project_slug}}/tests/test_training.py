@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
 from conftest import PACKAGE, Example, run_cli
 
 from {{ cookiecutter.__package_name }}.errors import UserError
+from {{ cookiecutter.__package_name }}.evaluation import evaluate
 from {{ cookiecutter.__package_name }}.model import CHECKPOINT_FILE
 from {{ cookiecutter.__package_name }}.train_loop import DEFAULTS, SEARCH_SPACE
 from {{ cookiecutter.__package_name }}.training import configure
@@ -132,3 +134,25 @@ def test_a_seed_makes_a_training_repeatable(example: Example, tmp_path: Path) ->
         assert finished.returncode == 0, finished.stderr
         epochs.append(json.loads((tmp_path / name / "metrics.json").read_text())["epochs"])
     assert epochs[0] == epochs[1]
+
+
+def test_the_accuracy_is_that_of_the_held_out_rows(example: Example, tmp_path: Path) -> None:
+    """Predictions made of the labels themselves, but for some rows: one wrong, and one that failed."""
+    manifest = pd.read_parquet(example.manifest, columns=["id", "label", "split"])
+    held_out = manifest.index[manifest["split"] == "test"]
+    wrong = next(label for label in manifest["label"] if label != manifest.loc[held_out[0], "label"])
+    predictions = manifest[["id", "label"]].astype({"label": "object"})
+    predictions.loc[held_out[0], "label"] = wrong
+    predictions.loc[held_out[1], "label"] = None
+    (tmp_path / "run" / "predictions").mkdir(parents=True)
+    predictions.to_parquet(tmp_path / "run" / "predictions" / "part.parquet")
+    accuracy, rows = evaluate(example.manifest, tmp_path / "run", tmp_path / "pictures" / "confusion.png")
+    assert (accuracy, rows) == (pytest.approx(1 - 2 / len(held_out)), len(held_out))
+    assert (tmp_path / "pictures" / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("there", "reason"), [("manifest", "`predict` writes"), ("nothing", "`preprocess` writes")])
+def test_what_is_not_there_is_not_evaluated(example: Example, tmp_path: Path, there: str, reason: str) -> None:
+    manifest = example.manifest if there == "manifest" else tmp_path / "none"
+    with pytest.raises(UserError, match=reason):
+        evaluate(manifest, tmp_path / "run")
