@@ -107,7 +107,7 @@ def make_trainer(
         train_loop_config=configuration,
         datasets=datasets,
         # Ray's default for the options uses one that it has deprecated.
-        dataset_config=ray.train.DataConfig(execution_options=ray.data.ExecutionOptions()),
+        dataset_config=ray.train.DataConfig(execution_options=ray.data.ExecutionOptions(preserve_order=True)),
         scaling_config=ray.train.ScalingConfig(num_workers=num_workers, use_gpu=use_gpu),
         run_config=run_config,
     )
@@ -126,7 +126,9 @@ def read_splits(rows: Input) -> Datasets:
 
 
 def _read_split(rows: Input, split: str) -> ray.data.Dataset:
-    dataset: ray.data.Dataset = ray.data.read_parquet(rows.files).filter(expr=col("split") == split)
+    dataset: ray.data.Dataset = ray.data.read_parquet(rows.files)
+    dataset.context.execution_options.preserve_order = True  # or a seed would shuffle other rows each time
+    dataset = dataset.filter(expr=col("split") == split)
     predictor = predictor_class()
     if decode := getattr(predictor, "decode", None):
         labelled = partial(_decode_labelled, folder=rows.folder, decode=decode, blank=predictor.blank)
