@@ -13,10 +13,11 @@ ANSWERS = json.loads(
 )
 # What the project needs, by the names of distributions and of imports: its own name must be none of them.
 PACKAGES = """
-aiohttp attrs boto3 botocore click conftest filelock fsspec hatchling jinja2 joblib jsonschema modin msgpack mypy nox
-numpy packaging pandas pandas-stubs pillow pip pre-commit protobuf psutil pyarrow pydantic pytest pyyaml ray requests
-ruff s3fs safetensors scikit-learn scipy setuptools six sklearn sympy tensorboardx test tests torch types-pyyaml
-universal-pathlib upath uv virtualenv wheel yaml
+aiohttp attrs boto3 botocore click conftest dask filelock fsspec grpc grpcio hatchling jinja2 joblib jsonschema
+matplotlib modin msgpack mypy nox numpy packaging pandas pandas-stubs pillow pip pre-commit protobuf psutil pyarrow
+pydantic pyspark pytest pyyaml ray requests ruff s3fs safetensors scikit-learn scipy setuptools six sklearn sympy
+tensorboardx test tests torch types-psutil types-pyyaml universal-pathlib upath uv virtualenv wheel xgboost xgboost-cpu
+yaml
 """
 
 

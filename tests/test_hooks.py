@@ -25,6 +25,7 @@ def cookiecutter(folder: Path, *answers: str):
         ("project_slug=json", "would hide the package json"),
         ("project_slug=ray", "would hide the package ray"),
         ("project_slug=scikit-learn", "would hide the package scikit-learn"),
+        ("project_slug=xgboost", "would hide the package xgboost"),
         ("project_slug=test", "would hide the package test"),
         ("project_name=two\nlines", "project_name has a line break"),
         ("description=two\nlines", "description has a line break"),

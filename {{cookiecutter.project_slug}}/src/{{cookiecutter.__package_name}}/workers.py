@@ -183,9 +183,8 @@ class PredictBatch:
 
 def _take(batch: Batch, rows: np.ndarray) -> Batch:
     """Some rows of a batch."""
-    if isinstance(
-        batch, dict
-    ):  # indexing copies: the arrays that Ray hands over are read-only, and torch warns of those
+    if isinstance(batch, dict):
+        # Indexing copies: the arrays that Ray hands over are read-only, and torch warns of those.
         return {name: values[rows] for name, values in batch.items()}
     return batch if len(rows) == len(batch) else batch.take(rows)
 
