@@ -1,6 +1,8 @@
 """The template's tasks, for people and for CI alike: `nox -s demo` and `nox -s tests`."""
 
+import itertools
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -20,7 +22,7 @@ GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 @nox.session
 def demo(session: nox.Session) -> None:
     """Make a project with the default answers in ./my-ray-project, for you to keep, and run its demo."""
-    session.install(*GROUPS["tests"])
+    session.install(*GROUPS["demo"])
     project = ROOT / "my-ray-project"
     if project.exists():
         session.log(f"{project} is there already: running the demo in it as it is")
@@ -42,15 +44,41 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check the style of the template's own Python."""
-    session.install(*GROUPS["tests"])
+    session.install(*GROUPS["lint"])
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
 
 
 @nox.session
+def lock(session: nox.Session) -> None:
+    """Write the made projects' constraints.txt anew: the newest versions that fit all answers, for every Python."""
+    session.install(*GROUPS["demo"])
+    choices = json.loads((ROOT / "cookiecutter.json").read_text())
+    oldest = min(choices["python_version"], key=lambda version: int(version.partition(".")[2]))
+    projects = []
+    for example, accelerator, cluster in itertools.product(*map(choices.get, ("example", "accelerator", "cluster"))):
+        answers = [f"example={example}", f"accelerator={accelerator}", f"cluster={cluster}", f"python_version={oldest}"]
+        folder = Path(session.create_tmp()) / "-".join((example, accelerator, cluster))
+        session.run("cookiecutter", "--no-input", "--overwrite-if-exists", "--output-dir", folder, ROOT, *answers)
+        projects.append(folder / "my-ray-project/pyproject.toml")
+    groups = [f"--group={project}:dev" for project in projects]
+    written = session.run(
+        *("uv", "pip", "compile", *projects, *groups, "--universal", "--python-version", oldest),
+        *("--upgrade", "--no-annotate", "--no-header", "--quiet"),
+        env={name: links for name, links in (("UV_FIND_LINKS", os.environ.get("PIP_FIND_LINKS")),) if links}
+        | {"UV_NO_SOURCES_PACKAGE": "torch"},
+        silent=True,
+    )
+    file = ROOT / "{{cookiecutter.project_slug}}" / "constraints.txt"
+    comment = file.read_text().partition("\n")[0]
+    # Which build of torch it is, 2.13.0+cpu or another, the project's own index says; its version is the same.
+    file.write_text(f"{comment}\n{str(written).replace('+cpu', '')}")
+
+
+@nox.session
 def benchmark(session: nox.Session) -> None:
     """Time the making of a project, side by side with another template's."""
-    session.install(*GROUPS["tests"], "cookiecutter-pypackage")
+    session.install(*GROUPS["demo"], "cookiecutter-pypackage")
     session.run("python", "benchmarks/generation.py", *session.posargs)
 
 
@@ -76,7 +104,7 @@ def benchmark_preprocessing(session: nox.Session) -> None:
 
 def make_project(session: nox.Session, example: str) -> Path:
     """A made project to measure."""
-    session.install(*GROUPS["tests"])
+    session.install(*GROUPS["demo"])
     folder = (
         session.cache_dir / example
     )  # create_tmp() would set TMPDIR to a folder in the environment: no place for Ray

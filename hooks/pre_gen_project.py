@@ -13,11 +13,24 @@ ANSWERS = json.loads(
 )
 # What the project needs, by the names of distributions and of imports: its own name must be none of them.
 PACKAGES = """
-aiohttp attrs boto3 botocore click conftest dask filelock fsspec grpc grpcio hatchling jinja2 joblib jsonschema
-matplotlib modin msgpack mypy nox numpy packaging pandas pandas-stubs pillow pip pre-commit protobuf psutil pyarrow
-pydantic pyspark pytest pyyaml ray requests ruff s3fs safetensors scikit-learn scipy setuptools six sklearn sympy
-tensorboardx test tests torch types-psutil types-pyyaml universal-pathlib upath uv virtualenv wheel xgboost xgboost-cpu
-yaml
+adal adlfs aiobotocore aiohappyeyeballs aiohttp aiohttp-cors aioitertools aiosignal annotated-types argcomplete
+ast-serialize attrs azure azure-common azure-core azure-identity azure-mgmt-compute azure-mgmt-core azure-mgmt-network
+azure-mgmt-resource azure-storage-blob boto3 botocore certifi cffi cfgv charset-normalizer click cloudpickle colorama
+colorful colorlog conftest contourpy cryptography cycler dask decorator dependency-groups distlib filelock fonttools
+frozenlist fsspec gcsfs google google-api-core google-api-python-client google-auth google-auth-httplib2
+google-auth-oauthlib google-cloud-core google-cloud-storage google-cloud-storage-control google-crc32c
+google-resumable-media googleapiclient googleapis-common-protos grpc grpc-google-iam-v1 grpcio grpcio-status hatchling
+httplib2 humanize identify idna importlib-metadata iniconfig isodate jinja2 jmespath joblib jsonschema
+jsonschema-specifications kiwisolver lazy-importer librt locket markupsafe matplotlib modin mpmath msal msal-extensions
+msgpack msrest msrestazure multidict mypy mypy-extensions narwhals networkx nodeenv nox numpy oauthlib opencensus
+opencensus-context opentelemetry-api opentelemetry-exporter-prometheus opentelemetry-proto opentelemetry-sdk
+opentelemetry-semantic-conventions packaging pandas pandas-stubs partd pathlib-abc pathspec pillow pip platformdirs
+pluggy pre-commit prometheus-client propcache proto-plus protobuf psutil py-spy py4j pyarrow pyasn1 pyasn1-modules
+pycparser pydantic pydantic-core pygments pyjwt pyparsing pyspark pytest python-dateutil python-discovery pytz pyyaml
+ray referencing requests requests-oauthlib rpds-py ruff s3fs s3transfer safetensors scikit-learn scipy setuptools six
+sklearn smart-open sympy tensorboardx test tests threadpoolctl toolz torch triton types-psutil types-pyyaml
+typing-extensions typing-inspection tzdata universal-pathlib upath uritemplate urllib3 uv virtualenv wheel wrapt xgboost
+xgboost-cpu yaml yarl zipp
 """
 
 

@@ -9,16 +9,20 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import CHOICES, COMBINATIONS, QUESTIONS, TEMPLATE, bake, run
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 FILES = """
-.dockerignore .github/workflows/ci.yml .gitignore .pre-commit-config.yaml Dockerfile README.md noxfile.py pyproject.toml
+.dockerignore .github/workflows/ci.yml .gitignore .pre-commit-config.yaml Dockerfile README.md constraints.txt
+noxfile.py pyproject.toml
 src/PACKAGE/__init__.py src/PACKAGE/__main__.py src/PACKAGE/cli.py src/PACKAGE/doctor.py src/PACKAGE/errors.py
 docs/interoperation.md src/PACKAGE/engines.py src/PACKAGE/evaluation.py src/PACKAGE/folders.py src/PACKAGE/inference.py
 src/PACKAGE/inputs.py src/PACKAGE/plots.py src/PACKAGE/preflight.py src/PACKAGE/run_folder.py src/PACKAGE/runtime.py
-src/PACKAGE/stages.py src/PACKAGE/training.py src/PACKAGE/training_state.py src/PACKAGE/tuning.py src/PACKAGE/watch.py
-src/PACKAGE/workers.py
+src/PACKAGE/stages.py src/PACKAGE/submit.py src/PACKAGE/tokens.py src/PACKAGE/training.py src/PACKAGE/training_state.py
+src/PACKAGE/tuning.py src/PACKAGE/watch.py src/PACKAGE/workers.py
 tests/conftest.py tests/test_cli.py tests/test_cluster.py tests/test_docs.py tests/test_doctor.py
-tests/test_inference.py tests/test_inputs.py tests/test_kills.py tests/test_preflight.py tests/test_training.py
+tests/test_inference.py tests/test_inputs.py tests/test_kills.py tests/test_preflight.py tests/test_submit.py
+tests/test_training.py
 """
 OPTION_FILES = {
     ("example", "images"): """
@@ -36,6 +40,15 @@ OPTION_FILES = {
     ("accelerator", "cpu"): "src/PACKAGE/settings.py",
     ("accelerator", "gpu"): "src/PACKAGE/settings.py",
     ("cluster", "aws"): "cluster/README.md cluster/aws.yaml",
+    ("cluster", "gcp"): "cluster/README.md cluster/gcp.yaml",
+    ("cluster", "azure"): "cluster/README.md cluster/azure.yaml",
+    ("cluster", "onprem"): "cluster/README.md cluster/onprem.yaml cluster/node.sh tests/test_cluster.py",
+    ("cluster", "kubernetes"): """
+        cluster/README.md cluster/base/kustomization.yaml cluster/base/network-policy.yaml cluster/base/ray-cluster.yaml
+        cluster/batch/kustomization.yaml cluster/batch/ray-job.yaml cluster/namespace/kustomization.yaml
+        cluster/namespace/namespace.yaml cluster/namespace/network-policy.yaml cluster/namespace/service-account.yaml
+        cluster/namespace/storage.yaml cluster/people/kustomization.yaml tests/test_cluster.py
+        """,
 }
 
 
@@ -84,28 +97,49 @@ def test_the_accelerator_is_the_same_everywhere(rendered: tuple[Path, dict[str, 
     gpu = answers["accelerator"] == "gpu"
     settings = (folder / "src/digit_reader/settings.py").read_text()
     project = tomllib.loads((folder / "pyproject.toml").read_text())
-    cluster = yaml.safe_load((folder / f"cluster/{answers['cluster']}.yaml").read_text())
-    worker = cluster["available_node_types"]["worker"]
     assert ("GPUS_PER_PREDICTOR = 1.0" in settings) == gpu
     assert ('PRECISION = "bfloat16"' in settings) == gpu
     assert ("torch" in project["tool"].get("uv", {}).get("sources", {})) == (not gpu)
-    assert ("download.pytorch.org/whl/cpu" in (folder / "Dockerfile").read_text()) == (not gpu)
-    assert (worker["resources"].get("GPU", 0) > 0) == gpu
-    assert worker["node_config"]["InstanceType"].startswith("g") == gpu
-    assert cluster["docker"]["image"].endswith("-gpu" if gpu else "-cpu")
+    assert ("CPU build" in (folder / "Dockerfile").read_text()) == (not gpu)
+    cluster = "".join(path.read_text() for path in (folder / "cluster").rglob("*.yaml"))
+    # Machines of one's own have the GPUs that they have: nothing to ask for.
+    asks = re.search(r"\bGPU: 1|nvidia\.com/gpu|guestAccelerators|: g\d", cluster)
+    assert bool(asks) == (gpu and answers["cluster"] != "onprem")
 
 
 def test_python_and_ray_are_the_same_everywhere(rendered: tuple[Path, dict[str, str]]) -> None:
     folder, answers = rendered
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-    ray = next(each for each in project["dependencies"] if each.startswith("ray["))
-    image = f"ray:{ray.partition('==')[2]}-py{answers['python_version'].replace('.', '')}-{answers['accelerator']}"
+    version = next(each for each in project["dependencies"] if each.startswith("ray[")).partition("==")[2]
     assert project["requires-python"] == f"=={answers['python_version']}.*"
-    assert image in (folder / "Dockerfile").read_text()
-    assert image in (folder / f"cluster/{answers['cluster']}.yaml").read_text()
+    assert f"\nray=={version}\n" in (folder / "constraints.txt").read_text()
+    image = f"rayproject/ray:{version}-py{answers['python_version'].replace('.', '')}-{answers['accelerator']}"
+    assert f"\nFROM {image}\n" in (folder / "Dockerfile").read_text()
     workflow = yaml.safe_load((folder / ".github/workflows/ci.yml").read_text())
     setup = [step for step in workflow["jobs"]["nox"]["steps"] if "setup-python" in step.get("uses", "")]
     assert [step["with"]["python-version"] for step in setup] == [answers["python_version"]]
+    cluster = "".join(path.read_text() for path in (folder / "cluster").rglob("*.yaml"))
+    if answers["cluster"] == "onprem":
+        assert f"uv venv --quiet --clear --python {answers['python_version']} .venv" in cluster
+    else:  # the image that the project's Dockerfile makes
+        assert "registry.example.com/digit-reader" in cluster
+        assert project["version"] in cluster
+    if answers["cluster"] == "kubernetes":
+        assert f'rayVersion: "{version}"' in cluster.replace("'", '"')
+
+
+def test_every_requirement_has_a_version_that_fits(rendered: tuple[Path, dict[str, str]]) -> None:
+    folder, answers = rendered
+    project = tomllib.loads((folder / "pyproject.toml").read_text())
+    pins: dict[str, list[Requirement]] = {}
+    for line in (folder / "constraints.txt").read_text().splitlines()[1:]:
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate({"python_full_version": answers["python_version"] + ".0"}):
+            pins.setdefault(pin.name, []).append(pin)
+    for requirement in map(Requirement, [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]):
+        versions = {next(iter(pin.specifier)).version for pin in pins[canonicalize_name(requirement.name)]}
+        assert len(versions) == 1, requirement
+        assert requirement.specifier.contains(*versions), requirement
 
 
 def test_only_the_accelerators_files_know_of_it(tmp_path: Path) -> None:
@@ -120,6 +154,7 @@ def test_only_the_accelerators_files_know_of_it(tmp_path: Path) -> None:
         "Dockerfile",
         "README.md",
         "pyproject.toml",
+        "cluster/README.md",
         "cluster/aws.yaml",
         "src/my_ray_project/settings.py",
     }
@@ -138,7 +173,7 @@ def test_only_the_examples_files_know_of_it(tmp_path: Path) -> None:
     }
     shared = set.intersection(*(set(each) for each in contents.values())) - own
     differing = {path for path in shared if len({contents[example][path] for example in made}) > 1}
-    assert differing == {"README.md", "pyproject.toml"}
+    assert differing == {"README.md", "cluster/README.md", "pyproject.toml"}
     assert {
         "src/my_ray_project/inference.py",
         "src/my_ray_project/training.py",

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import nox
 
@@ -14,6 +15,7 @@ nox.options.sessions = ["lint", "tests"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHON = nox.project.python_versions(PROJECT)[0]
+CONSTRAINTS = Path("constraints.txt")
 
 
 @nox.session(python=PYTHON)
@@ -39,9 +41,20 @@ def demo(session: nox.Session) -> None:
     session.run(PROJECT["project"]["name"], "demo")
 
 
+@nox.session(python=PYTHON)
+def lock(session: nox.Session) -> None:
+    """Write constraints.txt anew: the newest versions that pyproject.toml allows, for this Python on any system."""
+    session.install("uv", env=package_sources())
+    compile_ = ["uv", "pip", "compile", "pyproject.toml", "--group", "dev", "--universal", "--upgrade"]
+    written = session.run(*compile_, "--no-annotate", "--no-header", "--quiet", env=package_sources(), silent=True)
+    comment = CONSTRAINTS.read_text().partition("\n")[0]
+    # The index says which build of torch it is, for this machine's sake: 2.13.0+cpu. Its version is the same.
+    CONSTRAINTS.write_text(f"{comment}\n{str(written).replace('+cpu', '')}")
+
+
 def install(session: nox.Session) -> None:
     """Install the project and its development tools, torch from wherever this machine can have it."""
-    session.install("-e", ".", "--group", "dev", env=package_sources())
+    session.install("-e", ".", "--group", "dev", "--constraint", CONSTRAINTS.name, env=package_sources())
 
 
 def package_sources() -> dict[str, str]:

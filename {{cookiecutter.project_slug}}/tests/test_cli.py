@@ -35,7 +35,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out
-    commands = ("demo", "data", "preprocess", "tune", "train", "predict", "evaluate", "doctor")
+    commands = ("demo", "data", "preprocess", "tune", "train", "predict", "evaluate", "doctor", "submit")
     assert all(command in shown for command in commands)
 
 
@@ -47,6 +47,14 @@ def test_a_temporary_folder_in_the_environment_is_refused(
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     assert main(["doctor"]) == 2
     assert "where Ray can't work. Set it to /tmp" in capsys.readouterr().err
+
+
+def test_an_address_where_nothing_answers_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert main(["doctor"]) == 2
+    assert "RAY_ADDRESS 127.0.0.1:1 does not answer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [None, "no JSON", "[1]"])

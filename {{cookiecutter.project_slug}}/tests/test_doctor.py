@@ -1,9 +1,12 @@
 """The doctor, on a real Ray: what is well is ok, and what is not is named with its remedy."""
 
 import json
+import socket
 from pathlib import Path
 
 from conftest import run_cli
+
+from {{ cookiecutter.__package_name }}.doctor import _look
 
 
 def test_a_healthy_machine(tmp_path: Path) -> None:
@@ -23,3 +26,12 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     assert set(failed) == {"plan", "path"}
     assert "--num-cpus 1000" in failed["plan"]["seen"]
     assert failed["path"]["remedy"]
+
+
+def test_a_closed_port_and_a_folder_of_the_same_name_are_seen(tmp_path: Path) -> None:
+    """What a machine would say that reaches one port of another and not the next, and has a folder of its own there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ports = [server.getsockname(), ("127.0.0.1", 1)]
+        seen = _look(None, str(tmp_path / "output"), str(tmp_path / "not-here"), ports)
+    assert seen["closed"] == ["127.0.0.1:1"]
+    assert seen["problems"] == {str(tmp_path / "output"): f"{tmp_path / 'output'} is another folder there"}

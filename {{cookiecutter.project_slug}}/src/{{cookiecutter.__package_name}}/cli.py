@@ -131,10 +131,9 @@ def run_predict(options: argparse.Namespace) -> int:
             num_gpus=options.num_gpus,
             started=STARTED,
         )
-    if finished_before:
-        return 0
-    print(f"Predictions: {options.output}/predictions, {summary['rows']} rows, {summary['failed']} failed")
-    if "held_up_by" in summary:
+    if not finished_before:
+        print(f"Predictions: {options.output}/predictions, {summary['rows']} rows, {summary['failed']} failed")
+    if not finished_before and "held_up_by" in summary:
         print(
             f"Speed: {summary['rows_per_second_steady']:.0f} rows/s, {summary['rows_per_second']:.0f} with start-up; "
             f"held up by: {summary['held_up_by']}; peak memory here: {summary['peak_memory_bytes'] / 2**30:.1f} GiB"
@@ -197,6 +196,20 @@ def run_doctor(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(check) for check in checks], indent=2))
     return 0 if all(check.ok for check in checks) else 2
+
+
+def run_submit(options: argparse.Namespace) -> int:
+    from .submit import submit
+
+    command = [each for number, each in enumerate(options.job) if number or each != "--"]
+    if not command or command[0] == "submit":
+        raise UserError("which command? Such as: submit -- predict --input ... --checkpoint ... --output ...")
+    try:
+        job = _parser().parse_args(command)  # what is wrong with it is said here, before it travels
+    except SystemExit as end:
+        return int(end.code or 0)
+    paths = [str(getattr(job, name)) for name in ("input", "checkpoint", "output") if getattr(job, name, None)]
+    return submit(command, paths, options.address, follow=not options.no_wait)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -265,6 +278,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_resources(doctor)
     doctor.add_argument("--json", action="store_true", help="for machines: a list of checks")
     doctor.set_defaults(run=run_doctor)
+
+    submit = commands.add_parser(
+        "submit", help="run one of these commands on a cluster, as a Ray job: submit -- predict ..."
+    )
+    submit.add_argument(
+        "--address",
+        metavar="URL",
+        help="the cluster's dashboard; default: $RAY_API_SERVER_ADDRESS or http://127.0.0.1:8265",
+    )
+    submit.add_argument("--no-wait", action="store_true", help="end when the job is sent, not when it ends")
+    submit.add_argument("job", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    submit.set_defaults(run=run_submit)
     return parser
 
 

@@ -3,10 +3,12 @@
 import os
 import platform
 import shutil
+import socket
+import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import requires, version
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,9 +20,11 @@ from upath import UPath
 from .errors import UserError
 from .inputs import absolute
 from .preflight import plan_for_cluster
+from .tokens import token_file
 
 DISK_NEEDED = 5 * 2**30  # bytes: what Ray spills and logs on a quiet day
 MEMORY_NEEDED = 2 * 2**30  # bytes: Ray itself, and two processes with torch in them
+PORTS = ("NodeManagerPort", "ObjectManagerPort")  # of each machine, for the others
 ANSWER_WITHIN = 60.0  # seconds that a machine has for looking at itself
 
 
@@ -64,17 +68,40 @@ def examine(
     except UserError as problem:
         yield Check("plan", False, str(problem), "Nothing would ever run")
 
-    paths = [path and absolute(path) for path in (checkpoint, output)]
-    here = _look(None, None)
-    looks = {
-        node["NodeManagerAddress"]: ray.remote(_look)
-        .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-        .remote(*paths)
-        for node in ray.nodes()
-        if node["Alive"]
-    }
-    for address, look in looks.items():
-        yield from _check_machine(address, look, here)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    ports = [(node["NodeManagerAddress"], node[name]) for node in nodes for name in PORTS]
+    here = _look(None, None, None, [])
+    with _probe(output and absolute(output)) as probe:
+        looks = {
+            node["NodeManagerAddress"]: ray.remote(_look)
+            .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+            .remote(checkpoint and absolute(checkpoint), output and absolute(output), probe, ports)
+            for node in nodes
+        }
+        for address, look in looks.items():
+            yield from _check_machine(address, look, here)
+
+
+@contextmanager
+def _probe(output: str | None) -> Iterator[str | None]:
+    """A file in `output`, or the folder where that would be made, for the other machines to see."""
+    if output is None:
+        yield None
+        return
+    probe = _existing(output) / f".doctor-{uuid.uuid4().hex}"
+    try:
+        probe.write_text("")
+    except OSError:  # `_look` says so, of this machine, too
+        yield None
+        return
+    try:
+        yield str(probe)
+    finally:
+        probe.unlink()
+
+
+def _existing(path: str) -> UPath:
+    return next(each for each in (UPath(path), *UPath(path).parents) if each.exists())
 
 
 def _check_machine(address: str, look: Any, here: dict[str, Any]) -> Iterator[Check]:
@@ -82,7 +109,8 @@ def _check_machine(address: str, look: Any, here: dict[str, Any]) -> Iterator[Ch
     try:
         there = ray.get(look, timeout=ANSWER_WITHIN)
     except (ray.exceptions.RayError, TimeoutError) as problem:
-        yield Check(name, False, f"no answer ({type(problem).__name__})", "Look at its logs in /tmp/ray/session_latest")
+        remedy = "Are its ports open to the other machines? Its logs are in /tmp/ray/session_latest there"
+        yield Check(name, False, f"no answer ({type(problem).__name__})", remedy)
         return
     same = there["versions"] == here["versions"]
     yield Check(f"{name} versions", same, there["versions"], f"This machine has {here['versions']}: make them the same")
@@ -91,36 +119,49 @@ def _check_machine(address: str, look: Any, here: dict[str, Any]) -> Iterator[Ch
     free, seen = there["free_memory"], f"{there['free_memory'] / 2**30:.1f} GiB free"
     remedy = "End what else runs there, or take a larger one: Ray ends workers where memory runs out"
     yield Check(f"{name} memory", free >= MEMORY_NEEDED, seen, remedy)
+    closed = ", ".join(there["closed"])
+    remedy = f"Open them to {address}: Ray's machines talk to each other on all ports"
+    yield Check(f"{name} ports", not closed, f"{closed} can't be reached" if closed else "reaches the others", remedy)
     for path, trouble in there["problems"].items():
         yield Check(f"{name} path", not trouble, trouble or path, "Put it on storage that every machine reaches")
 
 
-def _look(checkpoint: str | None, output: str | None) -> dict[str, Any]:
-    """What a machine sees when it looks at itself. Runs on each of them."""
+def _look(
+    checkpoint: str | None, output: str | None, probe: str | None, ports: list[tuple[str, int]]
+) -> dict[str, Any]:
+    """What a machine sees when it looks at itself and around. Runs on each of them."""
     problems = {}
     if checkpoint:
         problems[checkpoint] = "" if UPath(checkpoint).is_file() else f"there is no file {checkpoint}"
     if output:
         try:
-            folder = next(each for each in (UPath(output), *UPath(output).parents) if each.exists())
-            probe = folder / f".doctor-{platform.node()}-{os.getpid()}"
-            probe.write_text("")
-            probe.unlink()
-            problems[output] = ""
+            own = _existing(output) / f".doctor-{platform.node()}-{os.getpid()}"
+            own.write_text("")
+            own.unlink()
+            problems[output] = "" if probe is None or UPath(probe).exists() else f"{output} is another folder there"
         except OSError as problem:
             problems[output] = f"can't write in {output}: {problem.strerror or problem}"
     return {
         "versions": f"Python {platform.python_version()}, Ray {ray.__version__}",
         "free_memory": psutil.virtual_memory().available,
         "free_disk": shutil.disk_usage("/tmp").free,
+        "closed": [f"{address}:{port}" for address, port in ports if not _answers(address, port)],
         "problems": problems,
     }
+
+
+def _answers(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _check_token() -> Check:
     if not os.environ.get("RAY_ADDRESS"):
         return Check("token", True, "Ray on this machine makes its own")
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    token = token_file()
     has_one = bool(os.environ.get("RAY_AUTH_TOKEN")) or token.is_file()
     remedy = f"Whoever reaches the cluster can run code on it: see cluster/README.md, and copy its token to {token}"
     return Check("token", has_one, "this machine has one" if has_one else f"no file {token}", remedy)

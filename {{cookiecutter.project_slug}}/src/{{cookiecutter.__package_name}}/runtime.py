@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
         verbose: show what Ray and its workers log, too. It is in /tmp/ray/session_latest/logs in any case.
 
     Raises:
-        UserError: Ray could not start a worker.
+        UserError: no Ray answers at RAY_ADDRESS, or TMPDIR is a folder in which Ray can't work.
     """
     _check_temporary_folder()
     # Ray Train takes a worker's report in at its health checks, two seconds apart: longer than an epoch here.
@@ -45,7 +46,8 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
     late = threading.Timer(30, print, ["Waiting for Ray to start; what it does is in /tmp/ray/session_latest/logs"])
     late.daemon = True
     late.start()
-    if os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
+        _check_address(address)
         ray.init(logging_level=level, log_to_driver=verbose)
     else:
         ray.init(
@@ -74,6 +76,19 @@ def _check_temporary_folder() -> None:
     folder, environment = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR"), os.environ.get("VIRTUAL_ENV")
     if folder and environment and Path(folder).resolve().is_relative_to(Path(environment).resolve()):
         raise UserError(f"TMPDIR {folder} lies in the environment {environment}, where Ray can't work. Set it to /tmp")
+
+
+def _check_address(address: str) -> None:
+    """Refuse an address where nothing answers: Ray would try for two minutes, and end the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return  # "auto", or what only Ray knows
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as problem:
+        raise UserError(
+            f"RAY_ADDRESS {address} does not answer ({problem}). Is the cluster up, and the port open to this machine?"
+        ) from None
 
 
 def _cores() -> int:

@@ -176,6 +176,7 @@ def test_too_many_failures_end_with_exit_code_1(example: Example, tmp_path: Path
     finished = run_cli(*arguments, "--output", tmp_path / "run", "--max-failure-rate", "0")
     assert finished.returncode == 1, finished.stderr
     assert "--max-failure-rate" in finished.stderr
+    assert run_cli(*arguments, "--output", tmp_path / "run", "--max-failure-rate", "0").returncode == 1  # and again
     errors = pd.read_parquet(tmp_path / "run" / "predictions").set_index("id")["error"].dropna()
     assert "labels.csv" in errors  # no image either
     assert errors["broken"].startswith("decode: UnidentifiedImageError")

@@ -1,0 +1,127 @@
+"""Hosts on one machine: each a network, process and mount namespace with its own sshd, home, /tmp and /dev/shm.
+
+Needs root, and Debian's openssh-server, rsync and iproute2. After `Hosts` ends, no namespace and no process is left.
+"""
+
+import shlex
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+
+BRIDGE = "ray-hosts"
+NETWORK = "10.87.65"  # .1 is this machine, .10 the first host
+
+# What a host does first; it is the first process of its namespace, and all others end with it.
+BOOT = """
+set -e
+hostname {name}
+mount --make-rprivate /
+mount --bind {folder} /home
+mount --bind {shared} /mnt
+mount --bind {folder}/passwd /etc/passwd
+for each in /tmp /run /dev/shm; do mount -t tmpfs tmpfs $each; done
+mkdir -p /run/sshd
+exec $(command -v sshd) -D -e -f /home/sshd_config
+"""
+SSHD = """
+HostKey /home/host_key
+AuthorizedKeysFile /home/authorized_keys
+StrictModes no
+UsePAM no
+PidFile none
+MaxSessions 100
+MaxStartups 100
+"""
+
+
+class Host:
+    """A host that runs, at `address`; root logs in with the key that `Hosts` was given."""
+
+    def __init__(self, number: int, folder: Path, shared: Path, public_key: str, profile: str) -> None:
+        self.name = f"{BRIDGE}-{number}"
+        self.address = f"{NETWORK}.{10 + number}"
+        self.home = folder / "ray"
+        self.home.mkdir(parents=True)
+        (self.home / ".profile").write_text(profile)
+        (folder / "authorized_keys").write_text(public_key)
+        (folder / "sshd_config").write_text(SSHD)
+        accounts = Path("/etc/passwd").read_text().splitlines()
+        accounts = ["root:x:0:0:root:/home/ray:/bin/bash" if line.startswith("root:") else line for line in accounts]
+        (folder / "passwd").write_text("\n".join(accounts) + "\n")
+        sh(f"ssh-keygen -q -t ed25519 -N '' -f {shlex.quote(str(folder / 'host_key'))}")
+        sh(
+            f"""
+            ip netns add {self.name}
+            ip link add rh{number} type veth peer name eth0 netns {self.name}
+            ip link set rh{number} master {BRIDGE} up
+            ip -n {self.name} link set lo up
+            ip -n {self.name} addr add {self.address}/24 dev eth0
+            ip -n {self.name} link set eth0 up
+            ip -n {self.name} route add default via {NETWORK}.1
+            """  # without a default route, Ray would take 127.0.0.1 for the host's address
+        )
+        boot = BOOT.format(name=self.name, folder=shlex.quote(str(folder)), shared=shlex.quote(str(shared)))
+        spaces = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        with (folder / "sshd.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                ["ip", "netns", "exec", self.name, *spaces, "bash", "-c", boot],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        """End every process of the host at once, as if its power had failed."""
+        self.process.kill()
+        self.process.wait()
+
+    def remove(self) -> None:
+        self.kill()
+        subprocess.run(["ip", "netns", "delete", self.name], check=True)
+
+
+class Hosts:
+    """So many hosts, which share the folder `shared` as /mnt, and read `profile` at every login."""
+
+    def __init__(self, count: int, folder: Path, shared: Path, public_key: str, profile: str) -> None:
+        self.count, self.folder, self.shared = count, folder, shared
+        self.public_key, self.profile = public_key, profile
+        self.hosts: list[Host] = []
+
+    def __enter__(self) -> list[Host]:
+        try:
+            sh(f"ip link add {BRIDGE} type bridge\nip addr add {NETWORK}.1/24 dev {BRIDGE}\nip link set {BRIDGE} up")
+            for number in range(self.count):
+                folder = self.folder / f"host-{number}"
+                folder.mkdir(parents=True)
+                self.hosts.append(Host(number, folder, self.shared, self.public_key, self.profile))
+            for host in self.hosts:
+                wait_for_port(host.address, 22)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self.hosts
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for host in self.hosts:
+            host.remove()
+        subprocess.run(["ip", "link", "delete", BRIDGE], check=True)
+
+
+def wait_for_port(address: str, port: int, seconds: float = 30) -> None:
+    """Wait until something listens there."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def sh(script: str) -> None:
+    subprocess.run(["sh", "-ec", script], check=True)

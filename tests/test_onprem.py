@@ -1,0 +1,191 @@
+"""A real cluster of three hosts, reached by SSH: the commands of its README, word for word, and a host that dies."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import PYTHON, bake, run
+from hosts import Host, Hosts, wait_for_port
+
+T = TypeVar("T")
+ROWS = 2000
+SLOWLY = '''
+
+class Predictor(Predictor):  # type: ignore[no-redef]
+    """The same, at a pace at which a host can die half-way."""
+
+    def __call__(self, batch):  # type: ignore[no-untyped-def]
+        import time
+
+        time.sleep(0.05 * len(next(iter(batch.values()))))
+        return super().__call__(batch)
+'''
+
+
+class Laptop:
+    """The machine that the README's commands are typed on: the project, its environment, and a home of its own."""
+
+    def __init__(self, project: Path, home: Path) -> None:
+        self.project, self.home = project, home
+        self.environment = {
+            "HOME": str(home),
+            "PATH": f"{project}/.nox/demo/bin:{os.environ['PATH']}",
+            "RAY_TMPDIR": str(home),
+        }
+        guide = (project / "cluster" / "README.md").read_text()
+        self.commands = re.findall(r"^    (\S.*)$", guide, re.MULTILINE)
+
+    def command(self, beginning: str) -> str:
+        (found,) = (each for each in self.commands if each.startswith(beginning))
+        return found
+
+    def run(self, beginning: str) -> "subprocess.CompletedProcess[str]":
+        """Type the README's command that begins so."""
+        result = run("bash", "-c", self.command(beginning), folder=self.project, **self.environment)
+        print(result.stdout)
+        return result
+
+    def start(self, beginning: str, log: Path) -> "subprocess.Popen[bytes]":
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                ["bash", "-c", "exec " + self.command(beginning)],
+                cwd=self.project,
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
+    folder = tmp_path_factory.mktemp("laptop")
+    project = bake(folder, cluster="onprem", python_version=PYTHON)
+    installed = run(sys.executable, "-m", "nox", "--session", "demo", "--install-only", folder=project)
+    assert installed.returncode == 0, installed.stdout
+    home = folder / "home"
+    (home / ".ssh").mkdir(parents=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / ".ssh/id_ed25519"], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_AUTH_TOKEN_PATH")  # its token lies where Ray looks for it, in its home
+        yield Laptop(project, home)
+
+
+@pytest.fixture(scope="module")
+def hosts(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Host]]:
+    """A head and two workers, whose addresses are put into onprem.yaml, and nothing else is changed there."""
+    shared = laptop.home.parent / "mnt"
+    wheels = shared / "wheels"
+    wheels.mkdir(parents=True)
+    assert (
+        run(sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels, "uv", folder=wheels).returncode == 0
+    )
+    asked = "import json, noxfile; print(json.dumps(noxfile.package_sources()))"
+    sources = json.loads(run(sys.executable, "-c", asked, folder=laptop.project).stdout)
+    cache = run("uv", "cache", "dir", folder=laptop.project, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    # The hosts have no network but their own. What the laptop installed lies in uv's cache.
+    sources |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/mnt/wheels", "UV_OFFLINE": "1", "UV_LINK_MODE": "copy"}
+    sources |= {"UV_CACHE_DIR": cache.stdout.strip(), "PATH": f"{Path(sys.base_prefix) / 'bin'}:{os.environ['PATH']}"}
+    profile = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sources.items())
+    key = (laptop.home / ".ssh/id_ed25519.pub").read_text()
+    with Hosts(3, tmp_path_factory.mktemp("hosts"), shared, key, profile) as running:
+        config = laptop.project / "cluster/onprem.yaml"
+        text = config.read_text().replace("ssh_user: ubuntu", "ssh_user: root")
+        text = text.replace("~/.ssh", str(laptop.home / ".ssh"))  # ssh's own ~ is the account's, whatever HOME says
+        for documented, host in zip(("192.0.2.10", "192.0.2.11", "192.0.2.12"), running, strict=True):
+            text = text.replace(documented, host.address)
+        config.write_text(text)
+        yield running
+
+
+def test_a_cluster_from_up_to_down_with_a_host_that_dies(laptop: Laptop, hosts: list[Host], tmp_path: Path) -> None:
+    assert laptop.run("ray get-auth-token").returncode == 0
+    write_input(laptop)
+    assert laptop.run("ray up").returncode == 0
+    dashboard = laptop.start("ray dashboard", tmp_path / "dashboard.log")
+    try:
+        wait_for_port("127.0.0.1", 8265)
+        fit = wait_for(lambda: doctor_sees(laptop, hosts), 240)
+        print(fit)
+
+        job = laptop.start("my-ray-project submit -- predict", tmp_path / "predict.log")
+        output = laptop.home.parent / "mnt/shared/predictions"
+        wait_for(lambda: rows(output) >= ROWS * 0.4, 180)
+        hosts[2].kill()
+        before = rows(output)
+        assert job.wait(300) == 0, (tmp_path / "predict.log").read_text()
+        log = (tmp_path / "predict.log").read_text()
+        print(log)
+        summary = json.loads((output / "summary.json").read_text())
+        print(json.dumps(summary, indent=1))
+        assert before < ROWS
+        ids = pq.read_table(output / "predictions", columns=["id"])["id"].to_pylist()
+        assert len(ids) == len(set(ids)) == ROWS
+        assert summary["rows"] == ROWS
+        assert summary["failed"] == 0
+
+        again = laptop.run("my-ray-project submit -- predict")  # the job's own words and exit code come back
+        assert again.returncode == 0
+        assert "finished" in again.stdout
+        wrong = laptop.command("my-ray-project submit -- predict").replace("model.safetensors", "no-such-model")
+        refused = run("bash", "-c", wrong, folder=laptop.project, **laptop.environment)
+        assert refused.returncode == 2, refused.stdout
+    finally:
+        dashboard.terminate()
+        dashboard.wait()
+        down = laptop.run("ray down")
+    assert down.returncode == 0
+    # The worker's own processes end when they miss the head.
+    assert wait_for(lambda: not re.search("raylet|gcs_server", processes(hosts[0]) + processes(hosts[1])), 120)
+
+
+def write_input(laptop: Laptop) -> None:
+    """The example's images, some of them twice, and a model, where README.md has them; and a slow predictor."""
+    for step in ("data", "preprocess --engine pandas", "train --num-workers 0"):
+        made = run("bash", "-c", f"my-ray-project {step}", folder=laptop.project, **laptop.environment)
+        assert made.returncode == 0, made.stdout
+    shared = laptop.home.parent / "mnt/shared"
+    (shared / "input").mkdir(parents=True)
+    images = sorted((laptop.project / "data/raw/images").glob("*.png"))
+    for number in range(ROWS):
+        shutil.copy(images[number % len(images)], shared / f"input/{number:04}.png")
+    shutil.copy(laptop.project / "outputs/training/model.safetensors", shared)
+    with (laptop.project / "src/my_ray_project/predictor.py").open("a") as file:
+        file.write(SLOWLY)
+
+
+def doctor_sees(laptop: Laptop, hosts: list[Host]) -> str:
+    """What `doctor` says, once it sees all of the hosts, and that they are well."""
+    result = laptop.run("my-ray-project submit -- doctor")
+    seen = all(f"machine {host.address} path" in result.stdout for host in hosts)
+    return result.stdout if seen and result.returncode == 0 else ""
+
+
+def rows(output: Path) -> int:
+    return sum(pq.read_metadata(path).num_rows for path in (output / "predictions").glob("*.parquet"))
+
+
+def processes(host: Host) -> str:
+    """The command lines of the processes in the host's network namespace."""
+    listed = run("ip", "netns", "pids", host.name, folder=Path("/")).stdout.split()
+    lines = (Path(f"/proc/{pid}/cmdline") for pid in listed)
+    return "\n".join(line.read_text() for line in lines if line.exists())
+
+
+def wait_for(condition: Callable[[], T], seconds: float) -> T:
+    deadline = time.monotonic() + seconds
+    while not (met := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    return met

@@ -1,0 +1,65 @@
+"""`submit`, to a real Ray with its dashboard: logs and exit codes come back, and Ctrl-C leaves the job running."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from conftest import PACKAGE, run_cli
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from {{ cookiecutter.__package_name }}.submit import DASHBOARD
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The dashboard of a Ray on two CPUs."""
+    # The job's Python is the first on the path, as on a cluster, where the environment is active.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        with ray.init(address="local", num_cpus=2, include_dashboard=True, logging_level=logging.ERROR) as context:
+            yield f"http://{context.address_info['webui_url']}"
+
+
+def test_logs_and_exit_codes_are_the_jobs(address: str, tmp_path: Path) -> None:
+    well = run_cli("submit", "--address", address, "--", "data", "--output", tmp_path / "raw")
+    assert well.returncode == 0, well.stderr
+    assert f"Raw data: {tmp_path / 'raw'}" in well.stdout
+    assert any((tmp_path / "raw").iterdir())
+    nothing = ["--input", tmp_path / "raw", "--checkpoint", tmp_path / "none", "--output", tmp_path / "out"]
+    ill = run_cli("submit", "--address", address, "--", "predict", *nothing)
+    assert ill.returncode == 2, ill.stdout + ill.stderr
+    assert "error: " in ill.stdout
+
+
+def test_ctrl_c_leaves_the_job_running(address: str) -> None:
+    command = [sys.executable, "-m", PACKAGE, "submit", "--address", address, "--", "doctor"]
+    following = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert following.stderr
+    job = following.stderr.readline().split()[1]
+    following.stderr.readline()
+    os.kill(following.pid, signal.SIGINT)
+    _, said = following.communicate(timeout=60)
+    assert following.returncode == 0, said
+    assert f"--follow {job}" in said
+    assert f"ray job stop --address {address} {job}" in said
+    client = JobSubmissionClient(address)
+    assert client.get_job_status(job) in (JobStatus.PENDING, JobStatus.RUNNING)
+    client.stop_job(job)
+
+
+def test_what_can_not_be_sent_is_refused(address: str) -> None:
+    relative = run_cli("submit", "--address", address, "--", "data", "--output", "raw")
+    assert relative.returncode == 2
+    assert "raw: the cluster does not see this folder" in relative.stderr
+    wrong = run_cli("submit", "--address", address, "--", "predict", "--inptu", "/images")
+    assert wrong.returncode == 2
+    assert run_cli("submit", "--address", address, "--").returncode == 2
+    nobody = run_cli("submit", "--address", DASHBOARD.replace("8265", "1"), "--", "doctor")
+    assert nobody.returncode == 2
+    assert "See cluster/README.md" in nobody.stderr
