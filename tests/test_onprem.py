@@ -18,6 +18,7 @@ from conftest import PYTHON, bake, run
 from hosts import Host, Hosts, wait_for_port
 
 T = TypeVar("T")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: hosts made of namespaces need root")
 ROWS = 2000
 SLOWLY = '''
 
@@ -70,6 +71,8 @@ class Laptop:
 
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
+    missing = [tool for tool in ("sshd", "rsync", "ip", "unshare") if not shutil.which(tool)]
+    assert not missing, f"install openssh-server, rsync, iproute2 and util-linux: {missing}"
     folder = tmp_path_factory.mktemp("laptop")
     project = bake(folder, cluster="onprem", python_version=PYTHON)
     installed = run(sys.executable, "-m", "nox", "--session", "demo", "--install-only", folder=project)
