@@ -212,8 +212,11 @@ def test_the_pods_of_a_cluster_reach_each_other_and_no_other_cluster(project: Pa
 
 def test_people_and_batch_have_the_same_pods(project: Path) -> None:
     """But for how many workers there are, and the label that keeps them apart."""
-    people = find(project, "people", "RayCluster")["spec"]
+    people = copy.deepcopy(find(project, "people", "RayCluster")["spec"])
     batch = find(project, "batch", "RayJob")["spec"]["rayClusterSpec"]
+    (head,) = people["headGroupSpec"]["template"]["spec"]["containers"]
+    (told,) = head.pop("env")
+    assert told == {"name": "CLUSTER_MAX_WORKERS", "value": str(people["workerGroupSpecs"][0]["maxReplicas"])}
     text = json.dumps(batch).replace('instance": "predict"', 'instance": "ray"').replace('"minReplicas": 4', "")
     assert text == json.dumps(people).replace('"minReplicas": 1', "")
 

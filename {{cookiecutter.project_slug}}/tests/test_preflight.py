@@ -80,6 +80,10 @@ def test_machines_that_an_autoscaler_may_add_count_once(tmp_path: Path, monkeypa
     assert nodes_to_come() == []  # Ray on this machine has no autoscaler
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     assert nodes_to_come() == [Node(2, 0), Node(2, 0), Node(8, 1)]
+    monkeypatch.setenv("CLUSTER_MAX_WORKERS", "3")  # where there is no such file, on Kubernetes: more of the same
+    assert nodes_to_come() == [Node(8, 1), Node(8, 1)]
+    monkeypatch.setattr(preflight, "cluster_nodes", lambda: [Node(0, 0)])
+    assert nodes_to_come() == []
 
 
 def test_a_machine_holds_as_many_predictors_as_its_memory() -> None:

@@ -53,14 +53,21 @@ def cluster_nodes() -> list[Node]:
 
 
 def nodes_to_come() -> list[Node]:
-    """The machines that an autoscaler may still add: on the head of a cluster made by `ray up`, its file says so."""
+    """The machines that an autoscaler may still add. Ray itself does not say; on the head of a cluster there is either
+    the file that `ray up` leaves, or CLUSTER_MAX_WORKERS, as in cluster/people/kustomization.yaml, for workers like
+    those that are there."""
     file = Path("~/ray_bootstrap_config.yaml").expanduser()
-    if not os.environ.get("RAY_ADDRESS") or not file.exists():
+    if not os.environ.get("RAY_ADDRESS"):
+        return []
+    live = cluster_nodes()
+    if most := os.environ.get("CLUSTER_MAX_WORKERS"):
+        workers = [node for node in live if node.cpus]
+        return workers[:1] * (int(most) - len(workers))
+    if not file.exists():
         return []
     config = yaml.safe_load(file.read_text())
     types = {name: each for name, each in config["available_node_types"].items() if name != config["head_node_type"]}
     to_come = [_node(each["resources"]) for each in types.values() for _ in range(each.get("max_workers", 0))]
-    live = cluster_nodes()
     for node in live:
         same = [each for each in to_come if (each.cpus, each.gpus) == (node.cpus, node.gpus)]
         to_come = [each for each in to_come if each not in same] + same[1:]

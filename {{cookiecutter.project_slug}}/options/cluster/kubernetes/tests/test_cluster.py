@@ -175,6 +175,8 @@ def test_its_workers_fit_the_settings(overlay: str) -> None:
     smallest, largest = (workers[f"/spec/workerGroupSpecs/0/{name}"] for name in ("minReplicas", "maxReplicas"))
     assert 0 <= smallest <= largest
     assert largest > 0
+    told = workers.get("/spec/headGroupSpec/template/spec/containers/0/env", [{"value": str(smallest)}])
+    assert [each["value"] for each in told] == [str(largest)]  # `predict` counts on what may come
 
 
 def test_the_dashboard_sees_the_autoscalers_logs() -> None:
