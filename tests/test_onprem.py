@@ -109,7 +109,10 @@ def hosts(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for documented, host in zip(("192.0.2.10", "192.0.2.11", "192.0.2.12"), running, strict=True):
             text = text.replace(documented, host.address)
         config.write_text(text)
+        sockets = set(Path("/tmp").glob("ray_ssh_*"))
         yield running
+    for left in set(Path("/tmp").glob("ray_ssh_*")) - sockets:  # of Ray's connections
+        shutil.rmtree(left)
 
 
 def test_a_cluster_from_up_to_down_with_a_host_that_dies(laptop: Laptop, hosts: list[Host], tmp_path: Path) -> None:
@@ -121,6 +124,7 @@ def test_a_cluster_from_up_to_down_with_a_host_that_dies(laptop: Laptop, hosts: 
         wait_for_port("127.0.0.1", 8265)
         fit = wait_for(lambda: doctor_sees(laptop, hosts), 240)
         print(fit)
+        doctor_finds_what_is_wrong(laptop, hosts)
 
         job = laptop.start("my-ray-project submit -- predict", tmp_path / "predict.log")
         output = laptop.home.parent / "mnt/shared/predictions"
@@ -173,6 +177,27 @@ def doctor_sees(laptop: Laptop, hosts: list[Host]) -> str:
     result = laptop.run("my-ray-project submit -- doctor")
     seen = all(f"machine {host.address} path" in result.stdout for host in hosts)
     return result.stdout if seen and result.returncode == 0 else ""
+
+
+def doctor_finds_what_is_wrong(laptop: Laptop, hosts: list[Host]) -> None:
+    """A folder of the same name on each host, a GPU that nobody has, and a host that does not reach another."""
+    blocked = ["blackhole", f"{hosts[2].address}/32"]
+    assert run("ip", "-n", hosts[1].name, "route", "add", *blocked, folder=Path("/")).returncode == 0
+    try:
+        wrong = "my-ray-project submit -- doctor --output /home/ray/predictions --num-gpus 1"
+        ill = run("bash", "-c", wrong, folder=laptop.project, **laptop.environment)
+    finally:
+        assert run("ip", "-n", hosts[1].name, "route", "del", *blocked, folder=Path("/")).returncode == 0
+    print(ill.stdout)
+    assert ill.returncode == 2
+    found = [line for line in ill.stdout.splitlines() if line.startswith("FAIL")]
+    assert {line.partition(":")[0] for line in found} == {
+        "FAIL plan",
+        f"FAIL machine {hosts[1].address} ports",
+        *(f"FAIL machine {host.address} path" for host in hosts[1:]),
+    }
+    assert re.search(rf"ports: {hosts[2].address}:\d+, {hosts[2].address}:\d+ can't be reached. Open them", ill.stdout)
+    assert "is another folder there. Put it on storage that every machine reaches" in ill.stdout
 
 
 def rows(output: Path) -> int:

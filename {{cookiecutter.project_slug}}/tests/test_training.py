@@ -1,6 +1,7 @@
 """Training and tuning on a real Ray: what they leave, and how they go on after real kills."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -112,6 +113,7 @@ def test_a_tuning_goes_on_after_a_kill_and_train_takes_its_best(example: Example
     assert not (tmp_path / "tuning" / "best_parameters.json").exists()
     again = run_cli(*arguments)
     assert again.returncode == 0, again.stderr
+    assert not re.search("WARNING|│", again.stdout + again.stderr)  # Ray's, of what a reader can do nothing about
     assert len(list(trials.iterdir())) == 2  # those of before the kill, gone on with
     table = json.loads((tmp_path / "tuning" / "trials.json").read_text())["table"]
     drawn = [{name: row[name] for name in SEARCH_SPACE} for row in table]

@@ -20,6 +20,11 @@ DATA, MANIFEST = Path("data/raw"), Path("data/manifest.parquet")
 TUNING, TRAINING, PREDICTIONS = Path("outputs/tuning"), Path("outputs/training"), Path("outputs/demo")
 BEST_PARAMETERS_FILE = TUNING / "best_parameters.json"
 CONFUSION = Path("outputs/confusion.png")
+# What Ray prints that a reader can do nothing about. It reads these when it is loaded.
+QUIET = {
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "worker processes have been started on node",  # trials that start, on few cores
+    "RAY_AIR_NEW_OUTPUT": "0",  # Ray Tune's box of settings: `tune` prints a table of its own
+}
 DEMO_TRIALS, DEMO_EPOCHS = 2, 4
 
 
@@ -31,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         can't run, 3 if the run broke off, 130 if it was stopped with Ctrl-C or SIGTERM.
     """
     options = _parser().parse_args(arguments)
+    for name, value in QUIET.items() if not options.verbose else ():
+        os.environ.setdefault(name, value)
     try:
         return int(options.run(options))
     except Exception as problem:
