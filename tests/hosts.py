@@ -23,7 +23,7 @@ mount --bind {shared} /mnt
 mount --bind {folder}/passwd /etc/passwd
 for each in /tmp /run /dev/shm; do mount -t tmpfs tmpfs $each; done
 mkdir -p /run/sshd
-exec $(command -v sshd) -D -e -f /home/sshd_config
+exec /usr/sbin/sshd -D -e -f /home/sshd_config
 """
 SSHD = """
 HostKey /home/host_key

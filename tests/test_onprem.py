@@ -71,7 +71,7 @@ class Laptop:
 
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
-    missing = [tool for tool in ("sshd", "rsync", "ip", "unshare") if not shutil.which(tool)]
+    missing = [tool for tool in ("/usr/sbin/sshd", "rsync", "ip", "unshare") if not shutil.which(tool)]
     assert not missing, f"install openssh-server, rsync, iproute2 and util-linux: {missing}"
     folder = tmp_path_factory.mktemp("laptop")
     project = bake(folder, cluster="onprem", python_version=PYTHON)

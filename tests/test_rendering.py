@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 FILES = """
+.devcontainer/devcontainer.json .github/dependabot.yml AGENTS.md
 .dockerignore .github/workflows/ci.yml .gitignore .pre-commit-config.yaml Dockerfile README.md constraints.txt
 noxfile.py pyproject.toml
 src/PACKAGE/__init__.py src/PACKAGE/__main__.py src/PACKAGE/cli.py src/PACKAGE/doctor.py src/PACKAGE/errors.py
