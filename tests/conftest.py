@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.Co
 
 @pytest.fixture(autouse=True, scope="session")
 def private_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Leave no answers in the person's ~/.cookiecutter_replay and no token in ~/.ray."""
+    """Leave no answers in the person's ~/.cookiecutter_replay and no token in ~/.ray, and no hook in /tmp."""
     folder = tmp_path_factory.mktemp("settings")
     (folder / "cookiecutter.yaml").write_text(f"replay_dir: {folder}\ncookiecutters_dir: {folder}\n")
     token = folder / "auth_token"
@@ -55,6 +56,7 @@ def private_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COOKIECUTTER_CONFIG", str(folder / "cookiecutter.yaml"))
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+        patch.setattr(tempfile, "tempdir", str(folder))  # cookiecutter leaves the hooks as it ran them there
         yield
 
 

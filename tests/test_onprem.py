@@ -180,7 +180,7 @@ def doctor_sees(laptop: Laptop, hosts: list[Host]) -> str:
 
 
 def doctor_finds_what_is_wrong(laptop: Laptop, hosts: list[Host]) -> None:
-    """A folder of the same name on each host, a GPU that nobody has, and a host that does not reach another."""
+    """A folder of the same name on each host, a GPU that nobody has, and two hosts that do not reach each other."""
     blocked = ["blackhole", f"{hosts[2].address}/32"]
     assert run("ip", "-n", hosts[1].name, "route", "add", *blocked, folder=Path("/")).returncode == 0
     try:
@@ -193,8 +193,7 @@ def doctor_finds_what_is_wrong(laptop: Laptop, hosts: list[Host]) -> None:
     found = [line for line in ill.stdout.splitlines() if line.startswith("FAIL")]
     assert {line.partition(":")[0] for line in found} == {
         "FAIL plan",
-        f"FAIL machine {hosts[1].address} ports",
-        *(f"FAIL machine {host.address} path" for host in hosts[1:]),
+        *(f"FAIL machine {host.address} {what}" for host in hosts[1:] for what in ("ports", "path")),
     }
     assert re.search(rf"ports: {hosts[2].address}:\d+, {hosts[2].address}:\d+ can't be reached. Open them", ill.stdout)
     assert "is another folder there. Put it on storage that every machine reaches" in ill.stdout
