@@ -109,10 +109,10 @@ def hosts(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for documented, host in zip(("192.0.2.10", "192.0.2.11", "192.0.2.12"), running, strict=True):
             text = text.replace(documented, host.address)
         config.write_text(text)
-        sockets = set(Path("/tmp").glob("ray_ssh_*"))
+        before = set(Path("/tmp").glob("ray[-_]*"))
         yield running
-    for left in set(Path("/tmp").glob("ray_ssh_*")) - sockets:  # of Ray's connections
-        shutil.rmtree(left)
+    for left in set(Path("/tmp").glob("ray[-_]*")) - before:  # `ray up`'s sockets for SSH, and what it has read
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def test_a_cluster_from_up_to_down_with_a_host_that_dies(laptop: Laptop, hosts: list[Host], tmp_path: Path) -> None:
