@@ -99,7 +99,8 @@ def limit(folder: Path, size: int, gigabytes: float) -> None:
         for engine in ("pandas", "modin"):
             result = run(engine, folder / "raw", folder / engine, group)
             print(f"{engine}: {result}, of {samples} samples", flush=True)
-        assert result["code"] == 0 and result["rows"] == samples, result
+        assert result["code"] == 0, result
+        assert result["rows"] == samples, result
         check(folder / "modin", folder)
     finally:
         deadline = time.time() + 30
