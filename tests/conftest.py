@@ -46,6 +46,13 @@ def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.Co
     )
 
 
+def package_sources(project: Path) -> dict[str, str]:
+    """What the project's own noxfile tells uv on this machine."""
+    asked = "import json, noxfile; print(json.dumps(noxfile.package_sources()))"
+    sources: dict[str, str] = json.loads(run(sys.executable, "-c", asked, folder=project).stdout)
+    return sources
+
+
 @pytest.fixture(autouse=True, scope="session")
 def private_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Leave no answers in the person's ~/.cookiecutter_replay and no token in ~/.ray, and no hook in /tmp."""

@@ -1,6 +1,5 @@
 """The Dockerfile without Docker: hadolint reads it, and what it copies and runs is done in a fresh environment."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -8,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import CHOICES, PYTHON, bake, run
+from conftest import CHOICES, PYTHON, bake, package_sources, run
 
 
 @pytest.mark.parametrize("accelerator", CHOICES["accelerator"])
@@ -23,8 +22,7 @@ def test_its_steps_make_an_environment_that_works(tmp_path: Path) -> None:
     image, environment = tmp_path / "image", tmp_path / "environment"
     image.mkdir()
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    asked = "import json, noxfile; print(json.dumps(noxfile.package_sources()))"
-    sources = json.loads(run(sys.executable, "-c", asked, folder=project).stdout)
+    sources = package_sources(project)
     allowed = re.findall(r"^!(\S+)$", (project / ".dockerignore").read_text(), re.MULTILINE)
     steps = re.findall(r"^(COPY|RUN) (.*)$", (project / "Dockerfile").read_text(), re.MULTILINE)
     for step, arguments in steps:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import PYTHON, bake, run
+from conftest import PYTHON, bake, package_sources, run
 from hosts import Host, Hosts, wait_for_port
 
 T = TypeVar("T")
@@ -94,8 +94,7 @@ def hosts(laptop: Laptop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert (
         run(sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels, "uv", folder=wheels).returncode == 0
     )
-    asked = "import json, noxfile; print(json.dumps(noxfile.package_sources()))"
-    sources = json.loads(run(sys.executable, "-c", asked, folder=laptop.project).stdout)
+    sources = package_sources(laptop.project)
     cache = run("uv", "cache", "dir", folder=laptop.project, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     # The hosts have no network but their own. What the laptop installed lies in uv's cache.
     sources |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/mnt/wheels", "UV_OFFLINE": "1", "UV_LINK_MODE": "copy"}

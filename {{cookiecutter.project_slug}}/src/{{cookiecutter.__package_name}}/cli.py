@@ -140,11 +140,12 @@ def run_predict(options: argparse.Namespace) -> int:
         )
     if not finished_before:
         print(f"Predictions: {options.output}/predictions, {summary['rows']} rows, {summary['failed']} failed")
-    if not finished_before and "held_up_by" in summary:
-        print(
-            f"Speed: {summary['rows_per_second_steady']:.0f} rows/s, {summary['rows_per_second']:.0f} with start-up; "
-            f"held up by: {summary['held_up_by']}; peak memory here: {summary['peak_memory_bytes'] / 2**30:.1f} GiB"
-        )
+        if "held_up_by" in summary:
+            print(
+                f"Speed: {summary['rows_per_second_steady']:.0f} rows/s, {summary['rows_per_second']:.0f} with "
+                f"start-up; held up by: {summary['held_up_by']}; "
+                f"peak memory here: {summary['peak_memory_bytes'] / 2**30:.1f} GiB"
+            )
     if summary["failed"] > options.max_failure_rate * summary["rows"]:
         print(f"error: more rows failed than --max-failure-rate {options.max_failure_rate:g} allows", file=sys.stderr)
         return 1

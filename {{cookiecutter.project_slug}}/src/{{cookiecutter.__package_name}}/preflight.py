@@ -57,14 +57,13 @@ def nodes_to_come() -> list[Node]:
     the file that `ray up` leaves, or CLUSTER_MAX_WORKERS, as in cluster/people/kustomization.yaml, for workers like
     those that are there."""
     file = Path("~/ray_bootstrap_config.yaml").expanduser()
-    if not os.environ.get("RAY_ADDRESS"):
+    most = os.environ.get("CLUSTER_MAX_WORKERS")
+    if not os.environ.get("RAY_ADDRESS") or not (most or file.exists()):
         return []
     live = cluster_nodes()
-    if most := os.environ.get("CLUSTER_MAX_WORKERS"):
+    if most:
         workers = [node for node in live if node.cpus]
         return workers[:1] * (int(most) - len(workers))
-    if not file.exists():
-        return []
     config = yaml.safe_load(file.read_text())
     types = {name: each for name, each in config["available_node_types"].items() if name != config["head_node_type"]}
     to_come = [_node(each["resources"]) for each in types.values() for _ in range(each.get("max_workers", 0))]

@@ -35,6 +35,7 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
         UserError: no Ray answers at RAY_ADDRESS, or TMPDIR is a folder in which Ray can't work.
     """
     _check_temporary_folder()
+    _check_address(os.environ.get("RAY_ADDRESS", ""))
     # Ray Train takes a worker's report in at its health checks, two seconds apart: longer than an epoch here.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     # Ray starts some of its workers through a shell and does not quote the path of Python, which may have spaces.
@@ -46,8 +47,7 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
     late = threading.Timer(30, print, ["Waiting for Ray to start; what it does is in /tmp/ray/session_latest/logs"])
     late.daemon = True
     late.start()
-    if address := os.environ.get("RAY_ADDRESS"):
-        _check_address(address)
+    if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=level, log_to_driver=verbose)
     else:
         ray.init(
@@ -82,7 +82,7 @@ def _check_address(address: str) -> None:
     """Refuse an address where nothing answers: Ray would try for two minutes, and end the process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
-        return  # "auto", or what only Ray knows
+        return  # none, "auto", or what only Ray knows
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as problem:
