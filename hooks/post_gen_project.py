@@ -11,16 +11,24 @@ CHOSEN = (
     "options/cluster/{{ cookiecutter.cluster }}",
 )
 PYTHON = "{{ cookiecutter.python_version }}"
+CRUFT = "{{ '_commit' in cookiecutter }}" == "True"
 
 
 def lay_options():
-    """Move the files of the chosen folders to their places in the project, and remove the rest of options/."""
+    """Move the files of the chosen folders to their places in the project, and remove the rest of options/.
+
+    What is there already stays with --skip-if-file-exists, as cookiecutter's own files do: see pre_gen_project.py.
+    """
+    with open("options/overwrite", encoding="utf-8") as file:
+        overwrite = file.read() == "yes\n"
     for chosen in CHOSEN:
         for folder, _, names in os.walk(chosen):
             target = os.path.relpath(folder, chosen)
             os.makedirs(target, exist_ok=True)
             for name in names:
-                os.replace(os.path.join(folder, name), os.path.join(target, name))
+                there = os.path.join(target, name)
+                if not os.path.isdir(there) and (overwrite or not os.path.lexists(there)):
+                    os.replace(os.path.join(folder, name), there)
     for folder, _, names in os.walk("options", topdown=False):
         for name in names:
             os.remove(os.path.join(folder, name))
@@ -42,6 +50,8 @@ def next_commands(project):
 
 if __name__ == "__main__":
     lay_options()
+    if CRUFT:  # `cruft update` and `diff` make projects that nobody will see, in folders of their own
+        sys.exit()
     running = ".".join(map(str, sys.version_info[:2]))
     if running != PYTHON:
         print(f"\nThe project asks for Python {PYTHON}, and this is {running}: uv fetches {PYTHON} if it is missing.")

@@ -1,7 +1,9 @@
-"""Refuse answers that can't become a working project: one line on stderr, and nothing is left behind."""
+"""Refuse answers and folders that can't become a working project: one line on stderr, and nothing is left behind."""
 
+import itertools
 import json
 import keyword
+import os
 import re
 import sys
 
@@ -33,6 +35,9 @@ typing-extensions typing-inspection tzdata universal-pathlib upath uritemplate u
 xgboost-cpu yaml yarl zipp
 """
 
+# What the template makes folders of.
+FOLDERS = (".devcontainer", ".github", "cluster", "docs", "src", "tests")
+
 
 def problems(answers):
     """Yield what is wrong with the answers, a sentence each."""
@@ -56,8 +61,40 @@ def problems(answers):
         yield f"author_email {answers['author_email']!r} is no e-mail address: type one, such as you@example.com"
 
 
+def changed(answers):
+    """Yield what `--replay` took from an older or newer cookiecutter.json: it takes all of it, and checks nothing."""
+    try:  # a relative path is the person's, and this is another folder; cruft says no path, and needs no check
+        path = os.path.join(os.environ.get("PWD", ""), answers["_repo_dir"], "cookiecutter.json")
+        with open(path, encoding="utf-8") as file:
+            questions = json.load(file)
+    except (KeyError, OSError):
+        return
+    for name in filter(answers.get, questions):
+        here, replayed = questions[name], answers[name]
+        if name[0] == "_":
+            same = here == replayed or "cookiecutter." in str(here)
+        else:
+            same = not isinstance(here, list) or replayed in here
+        if not same:
+            yield f"{name}={replayed} is of another version of the template: answer anew, without --replay"
+
+
+def in_the_way():
+    """Yield what an existing folder has where the template can't write, or would write over what is not its own."""
+    if os.path.lexists("options"):
+        yield "there is a folder options/, a name that the template needs while it writes: rename it until it is done"
+    for name in FOLDERS:
+        if os.path.lexists(name) and not os.path.isdir(name):
+            yield f"{name} is a file here, and a folder in the template: rename it"
+
+
 if __name__ == "__main__":
-    found = next(problems(ANSWERS), None)
+    found = next(itertools.chain(problems(ANSWERS), changed(ANSWERS), in_the_way()), None)
     if found:
         print(f"error: {found}", file=sys.stderr)
         sys.exit(1)
+    if os.listdir():
+        # An existing folder: cookiecutter keeps this file with --skip-if-file-exists, and writes "yes" over it without.
+        os.mkdir("options")
+        with open("options/overwrite", "w", encoding="utf-8") as file:
+            file.write("no\n")
