@@ -53,6 +53,15 @@ def package_sources(project: Path) -> dict[str, str]:
     return sources
 
 
+def own_environment(folder: Path, requirement: str) -> Path:
+    """The commands of a program that pins most of what it depends on, from an environment of its own."""
+    sources = package_sources(bake(folder))
+    for command in (("venv", "environment"), ("pip", "install", "--python", "environment/bin/python", requirement)):
+        made = run(sys.executable, "-m", "uv", *command, "--quiet", folder=folder, **sources)
+        assert made.returncode == 0, made.stdout
+    return folder / "environment/bin"
+
+
 @pytest.fixture(autouse=True, scope="session")
 def private_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Leave no answers in the person's ~/.cookiecutter_replay and no token in ~/.ray, and no hook in /tmp."""

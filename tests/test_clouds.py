@@ -1,13 +1,15 @@
 """The clusters of the clouds: Ray makes Amazon's against moto's imitation of EC2; the others go as far as they can.
 
-Of the READMEs, the `aws` and `ray` commands are run or parsed by the real programs. `gcloud` is on no package registry,
-and `az` brings a hundred packages: that their options exist is not checked here.
+Of the READMEs, the `aws` and `ray` commands are run or parsed by the real programs; those of `gcloud` and `az` are held
+against what these say with `--help`. `gcloud` is on no package registry: where it is missing, its test is skipped.
 """
 
+import itertools
 import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +24,7 @@ import boto3
 import pytest
 import yaml
 from azure.core.exceptions import ResourceNotFoundError
-from conftest import CHOICES, bake
+from conftest import CHOICES, bake, own_environment, run
 from googleapiclient.discovery_cache import get_static_doc
 from ray.autoscaler import tags
 from ray.autoscaler._private import _azure, commands
@@ -37,6 +39,7 @@ from ray.scripts.scripts import cli as ray_cli
 
 CLOUDS = ("aws", "gcp", "azure")
 SLUG = "digit-reader"
+AZURE_CLI = "azure-cli>=2.90,<3"
 REGION = "us-east-1"
 ADDRESS = "203.0.113.7"  # reserved for documentation
 # Two of each, as an account sees them: README's command must take the newest of the right ones.
@@ -503,3 +506,34 @@ def test_every_shell_line_parses(projects: dict[tuple[str, str], Path], cloud: s
     for line in [*to_type(project), *load(project)["initialization_commands"]]:
         result = subprocess.run(["bash", "-n", "-c", line], capture_output=True, text=True, check=False)
         assert result.returncode == 0, (line, result.stderr)
+
+
+@pytest.fixture(params=("gcloud", "az"))
+def program(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == "az":
+        return own_environment(tmp_path, AZURE_CLI) / "az"
+    if not (found := shutil.which("gcloud")):
+        pytest.skip("no gcloud on the PATH: the options in gcp's README.md are not checked")
+    return Path(found)
+
+
+def test_gcloud_and_az_have_every_option_of_the_readmes(
+    projects: dict[tuple[str, str], Path], program: Path, tmp_path: Path
+) -> None:
+    cloud = {"gcloud": "gcp", "az": "azure"}[program.name]
+    checked = 0
+    for line in to_type(projects[cloud, "cpu"]):
+        # A line, and those whose answer is an argument of it.
+        for typed in (re.sub(r"\$\([^()]*\)", "ANSWER", line), *re.findall(r"\$\(([^()]*)\)", line)):
+            words = shlex.split(typed)
+            if words[0] != program.name:
+                continue
+            command = itertools.takewhile(lambda word: not word.startswith("--"), words[1:])
+            said = run(program, *command, "--help", folder=tmp_path, AZURE_CONFIG_DIR=str(tmp_path))
+            assert said.returncode == 0, (typed, said.stdout)
+            # Bold and underlined, in escape sequences or by backspaces.
+            known = set(re.findall(r"--[a-z][a-z-]+", re.sub(r"\x1b\[[0-9;]*m|.\x08", "", said.stdout)))
+            assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, typed
+            assert "--no-such-option" not in known
+            checked += 1
+    assert checked >= 8

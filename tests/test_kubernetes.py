@@ -17,7 +17,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import CHOICES, TEMPLATE, bake, run
+from conftest import CHOICES, TEMPLATE, bake, own_environment, run
 
 # ray-operator/config/crd/bases of https://github.com/ray-project/kuberay, 1.7: three megabytes, not copied here.
 CRDS = Path(os.environ.get("KUBERAY_CRDS", TEMPLATE.parent / "shared/schemas/kuberay"))
@@ -221,17 +221,9 @@ def test_people_and_batch_have_the_same_pods(project: Path) -> None:
     assert text == json.dumps(people).replace('"minReplicas": 1', "")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def checkov(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkov in an environment of its own: it pins most of what it depends on."""
-    folder = tmp_path_factory.mktemp("checkov")
-    for command in (
-        (sys.executable, "-m", "virtualenv", "--quiet", folder),
-        (folder / "bin/pip", "install", "--quiet", CHECKOV),
-    ):
-        made = run(*command, folder=folder)
-        assert made.returncode == 0, made.stdout
-    return folder / "bin/checkov"
+    return own_environment(tmp_path_factory.mktemp("checkov"), CHECKOV) / "checkov"
 
 
 def test_checkov_finds_nothing(project: Path, checkov: Path, tmp_path: Path) -> None:
