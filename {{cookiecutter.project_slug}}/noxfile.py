@@ -65,12 +65,22 @@ def package_sources() -> dict[str, str]:
         sources["UV_DEFAULT_INDEX"] = index
     if links := pip_setting("find-links"):
         sources["UV_FIND_LINKS"] = ",".join(links.split())
+    offline = pip_setting("no-index").lower() in ("1", "true", "yes", "on")
+    if offline:
+        sources["UV_OFFLINE"] = "1"  # a folder of wheels is read all the same; uv has no variable for --no-index
     for index in PROJECT.get("tool", {}).get("uv", {}).get("index", []):
-        try:
-            urllib.request.urlopen(index["url"] + "/torch/", timeout=10).close()
-        except OSError:
+        if offline or not answers(index["url"] + "/torch/"):
             sources["UV_NO_SOURCES_PACKAGE"] = "torch"
     return {name: value for name, value in sources.items() if name not in os.environ}
+
+
+def answers(url: str) -> bool:
+    """Whether a page is there, in ten seconds at most."""
+    try:
+        urllib.request.urlopen(url, timeout=10).close()
+    except OSError:
+        return False
+    return True
 
 
 def pip_setting(name: str) -> str:
