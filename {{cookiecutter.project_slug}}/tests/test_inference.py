@@ -14,7 +14,7 @@ import pytest
 import ray
 from conftest import Example, run_cli
 
-from {{ cookiecutter.__package_name }} import inference, inputs, predictor, watch
+from {{ cookiecutter.__package_name }} import inference, inputs, predictor, settings, watch
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.inference import predict
 from {{ cookiecutter.__package_name }}.run_folder import RunFolder
@@ -36,6 +36,13 @@ class TestPredict:
         assert sorted(rows["id"]) == sorted(pd.read_parquet(example.manifest)["id"])
         assert rows["error"].isna().all()
         assert (summary["rows"], summary["failed"]) == (len(rows), 0)
+
+    def test_decoding_is_a_stage_of_its_own(self, example: Example, tmp_path: Path) -> None:
+        """Ray Data would fuse it with predictors of as many CPUs, and nothing would be decoded while the model runs."""
+        decoders = settings.CPUS_PER_DECODER
+        summary = predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"), num_cpus=decoders)
+        assert summary["busy_seconds"]["predict"] > 0
+        assert (summary["busy_seconds"]["decode"] > 0) == hasattr(predictor.Predictor, "decode")
 
     def test_a_finished_run_is_left_alone(self, example: Example, tmp_path: Path) -> None:
         first = predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"))
@@ -135,6 +142,19 @@ def test_a_row_that_fails_does_not_take_its_batch_with_it(
     assert [row["id"] for row in table] == ["row 2", "row 3", "row 4", "row 6"]
     assert [row["label"] for row in table] == [2, None, None, 6]
     assert [row["error"] for row in table] == [None, "predict: ValueError: odd", "decode: OSError: truncated", None]
+
+
+class WritesIntoItsBatch(FailsOnOdd):
+    def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
+        batch["number"] += 1
+        return {"label": batch["number"]}
+
+
+def test_a_predictor_may_write_into_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "Predictor", WritesIntoItsBatch)
+    batch = make_batch([2, 3], ["", ""])
+    batch["number"].flags.writeable = False  # as Ray hands it over
+    assert PredictBatch("none")(batch)["label"].to_pylist() == [3, 4]
 
 
 @pytest.mark.parametrize("row", [{"id": "null", "path": None}, {"id": "number", "path": 3}, {"id": "no path"}])
