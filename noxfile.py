@@ -1,8 +1,6 @@
 """The template's tasks, for people and for CI alike: `nox -s demo` and `nox -s tests`."""
 
-import itertools
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -53,26 +51,14 @@ def lint(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Write the made projects' constraints.txt anew: the newest versions that fit all answers, for every Python."""
     session.install(*GROUPS["demo"])
-    choices = json.loads((ROOT / "cookiecutter.json").read_text())
-    oldest = min(choices["python_version"], key=lambda version: int(version.partition(".")[2]))
-    projects = []
-    for example, accelerator, cluster in itertools.product(*map(choices.get, ("example", "accelerator", "cluster"))):
-        answers = [f"example={example}", f"accelerator={accelerator}", f"cluster={cluster}", f"python_version={oldest}"]
-        folder = Path(session.create_tmp()) / "-".join((example, accelerator, cluster))
-        session.run("cookiecutter", "--no-input", "--overwrite-if-exists", "--output-dir", folder, ROOT, *answers)
-        projects.append(folder / "my-ray-project/pyproject.toml")
-    groups = [f"--group={project}:dev" for project in projects]
-    written = session.run(
-        *("uv", "pip", "compile", *projects, *groups, "--universal", "--python-version", oldest),
-        *("--upgrade", "--no-annotate", "--no-header", "--quiet"),
-        env={name: links for name, links in (("UV_FIND_LINKS", os.environ.get("PIP_FIND_LINKS")),) if links}
-        | {"UV_NO_SOURCES_PACKAGE": "torch"},
-        silent=True,
-    )
-    file = ROOT / "{{cookiecutter.project_slug}}" / "constraints.txt"
-    comment = file.read_text().partition("\n")[0]
-    # Which build of torch it is, 2.13.0+cpu or another, the project's own index says; its version is the same.
-    file.write_text(f"{comment}\n{str(written).replace('+cpu', '')}")
+    session.run("python", "scripts/lock.py")
+
+
+@nox.session
+def upgrade(session: nox.Session) -> None:
+    """Raise every pin, of the template and of the made projects, and say what was raised and what could not be."""
+    session.install(*GROUPS["demo"], "packaging>=24")
+    session.run("python", "scripts/upgrade.py")
 
 
 @nox.session
