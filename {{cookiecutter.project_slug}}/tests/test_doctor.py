@@ -1,9 +1,14 @@
 """The doctor, on a real Ray: what is well is ok, and what is not is named with its remedy."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from conftest import run_cli
 
 from {{ cookiecutter.__package_name }}.doctor import _look
@@ -35,3 +40,45 @@ def test_a_closed_port_and_a_folder_of_the_same_name_are_seen(tmp_path: Path) ->
         seen = _look(None, str(tmp_path / "output"), str(tmp_path / "not-here"), ports)
     assert seen["closed"] == ["127.0.0.1:1"]
     assert seen["problems"] == {str(tmp_path / "output"): f"{tmp_path / 'output'} is another folder there"}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray of two machines that asks for the token; on the second, Python says it is another."""
+    folder = tmp_path_factory.mktemp("other-python")
+    (folder / "sitecustomize.py").write_text('import platform\nplatform.python_version = lambda: "3.0.99"\n')
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
+    head = [*start, "--head", f"--port={address.partition(':')[2]}", "--node-ip-address=127.0.0.1"]
+    machines = []
+    for command, path in (
+        ([*head, "--include-dashboard=false"], ""),
+        ([*start, f"--address={address}"], str(folder)),
+    ):
+        environment = {**os.environ, "RAY_AUTH_MODE": "token", "PYTHONPATH": path}
+        machines.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+        said = machines[-1].stdout
+        assert said
+        assert any("Ray runtime started." in line for line in said), "Ray did not start"
+    yield address
+    for machine in reversed(machines):
+        machine.terminate()
+        machine.communicate(timeout=60)
+
+
+def test_a_machine_with_another_python_is_named(cluster: str) -> None:
+    seen = run_cli("doctor", "--json", RAY_ADDRESS=cluster)
+    assert seen.returncode == 2, seen.stderr
+    (failed,) = [check for check in json.loads(seen.stdout) if not check["ok"]]
+    assert failed["name"].endswith(" versions")
+    assert failed["seen"].startswith("Python 3.0.99, ray ")
+    assert "make them the same" in failed["remedy"]
+
+
+def test_without_its_token_a_cluster_lets_nobody_in(cluster: str, tmp_path: Path) -> None:
+    refused = run_cli("doctor", RAY_ADDRESS=cluster, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
+    assert refused.returncode == 2
+    line = refused.stderr.splitlines()[-1]  # after Ray's own, one for each time that it tried
+    assert line.startswith(f"error: the cluster at {cluster} does not let this machine in")
+    assert str(tmp_path / "token") in line

@@ -20,10 +20,11 @@ from upath import UPath
 from .errors import UserError
 from .inputs import absolute
 from .preflight import plan_for_cluster
-from .tokens import token_file
+from .tokens import has_token, token_file
 
 DISK_NEEDED = 5 * 2**30  # bytes: what Ray spills and logs on a quiet day
 MEMORY_NEEDED = 2 * 2**30  # bytes: Ray itself, and two processes with torch in them
+PACKAGES = ("ray", "torch", "pandas")  # whose versions must be what the project asks for, and the same everywhere
 PORTS = ("NodeManagerPort", "ObjectManagerPort")  # of each machine, for the others
 ANSWER_WITHIN = 60.0  # seconds that a machine has for looking at itself
 
@@ -56,7 +57,7 @@ def examine(
         checkpoint, output: what `predict` would be given: every machine must reach them.
         concurrency, num_cpus, num_gpus: of the predictors, see `preflight.make_plan`.
     """
-    for name in ("ray", "torch", "pandas"):
+    for name in PACKAGES:
         wanted = next(each for each in map(Requirement, requires(project) or []) if each.name == name)
         fits = wanted.specifier.contains(version(name), prereleases=True)
         yield Check(name, fits, version(name), f"The project asks for {wanted.specifier}: install it anew")
@@ -72,14 +73,14 @@ def examine(
     ports = [(node["NodeManagerAddress"], node[name]) for node in nodes for name in PORTS]
     here = _look(None, None, None, [])
     with _probe(output and absolute(output)) as probe:
-        looks = {
-            node["NodeManagerAddress"]: ray.remote(_look)
+        looks = [
+            ray.remote(_look)
             .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
             .remote(checkpoint and absolute(checkpoint), output and absolute(output), probe, ports)
             for node in nodes
-        }
-        for address, look in looks.items():
-            yield from _check_machine(address, look, here)
+        ]
+        for node, look in zip(nodes, looks, strict=True):
+            yield from _check_machine(node["NodeManagerAddress"], look, here)
 
 
 @contextmanager
@@ -141,8 +142,9 @@ def _look(
             problems[output] = "" if probe is None or UPath(probe).exists() else f"{output} is another folder there"
         except OSError as problem:
             problems[output] = f"can't write in {output}: {problem.strerror or problem}"
+    versions = {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     return {
-        "versions": f"Python {platform.python_version()}, Ray {ray.__version__}",
+        "versions": ", ".join(map(" ".join, versions.items())),
         "free_memory": psutil.virtual_memory().available,
         "free_disk": shutil.disk_usage("/tmp").free,
         "closed": [f"{address}:{port}" for address, port in ports if not _answers(address, port)],
@@ -161,7 +163,5 @@ def _answers(address: str, port: int) -> bool:
 def _check_token() -> Check:
     if not os.environ.get("RAY_ADDRESS"):
         return Check("token", True, "Ray on this machine makes its own")
-    token = token_file()
-    has_one = bool(os.environ.get("RAY_AUTH_TOKEN")) or token.is_file()
-    remedy = f"Whoever reaches the cluster can run code on it: see cluster/README.md, and copy its token to {token}"
-    return Check("token", has_one, "this machine has one" if has_one else f"no file {token}", remedy)
+    remedy = "Whoever reaches this cluster can run code on it: see cluster/README.md, and give it a token"
+    return Check("token", has_token(), "this machine has one" if has_token() else f"no file {token_file()}", remedy)

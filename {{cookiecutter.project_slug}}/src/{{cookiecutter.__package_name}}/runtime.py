@@ -14,6 +14,7 @@ import ray
 from ray.data import DataContext
 
 from .errors import UserError
+from .tokens import token_file
 
 # What glibc gives back to the system after each batch it asks for again in the next, a page at a time: a third of the
 # time of a convolutional network on a CPU. Workers inherit this; for a cluster, the Dockerfile says the same.
@@ -32,7 +33,7 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
         verbose: show what Ray and its workers log, too. It is in /tmp/ray/session_latest/logs in any case.
 
     Raises:
-        UserError: no Ray answers at RAY_ADDRESS, or TMPDIR is a folder in which Ray can't work.
+        UserError: no Ray answers at RAY_ADDRESS, it asks for another token, or in TMPDIR Ray can't work.
     """
     _check_temporary_folder()
     _check_address(os.environ.get("RAY_ADDRESS", ""))
@@ -44,11 +45,18 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
     level = logging.INFO if verbose else logging.ERROR
     for name, value in MALLOC.items():
         os.environ.setdefault(name, value)
-    late = threading.Timer(30, print, ["Waiting for Ray to start; what it does is in /tmp/ray/session_latest/logs"])
+    waiting = "Waiting for Ray to start; what it does is in /tmp/ray/session_latest/logs"
+    late = threading.Timer(30, print, [waiting], {"file": sys.stderr})
     late.daemon = True
     late.start()
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=level, log_to_driver=verbose)
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(logging_level=level, log_to_driver=verbose)
+        except ConnectionError:
+            raise UserError(
+                f"the cluster at {address} does not let this machine in. Is the token in {token_file()} the cluster's? "
+                "See cluster/README.md"
+            ) from None
     else:
         ray.init(
             address="local",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from upath import UPath
 
 from .errors import UserError
-from .tokens import token_file
+from .tokens import show_token
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -46,9 +46,7 @@ def submit(command: Sequence[str], paths: Sequence[str], address: str | None = N
                 f"{path}: the cluster does not see this folder. Name storage that all of its machines reach"
             )
     address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DASHBOARD
-    # Ray shows its token to a cluster that is named by address only when it is told to, before it is loaded.
-    if "RAY_AUTH_TOKEN" in os.environ or token_file().is_file():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    show_token()
 
     from ray.job_submission import JobSubmissionClient
 
