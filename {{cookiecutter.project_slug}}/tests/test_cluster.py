@@ -12,7 +12,6 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from {{ cookiecutter.__package_name }} import settings
-from {{ cookiecutter.__package_name }}.runtime import MALLOC
 
 PROJECT = Path(__file__).parents[1]
 (FILE,) = (PROJECT / "cluster").glob("*.yaml")
@@ -149,9 +148,3 @@ def test_its_workers_fit_the_settings() -> None:
     assert all(worker["resources"]["CPU"] >= 2 for worker in WORKERS)
     assert any("nvidia-smi" in command for command in CLUSTER["initialization_commands"]) == gpus
     assert ("nvidia" in FILE.read_text(encoding="utf-8").lower()) == gpus
-
-
-def test_the_image_has_the_allocators_settings() -> None:
-    text = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
-    (line,) = re.findall(r"^ENV (MALLOC.*)$", text, re.MULTILINE)
-    assert dict(each.split("=") for each in line.split()) == MALLOC

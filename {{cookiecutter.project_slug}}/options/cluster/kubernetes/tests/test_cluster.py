@@ -11,7 +11,6 @@ import yaml
 
 from {{ cookiecutter.__package_name }} import settings
 from {{ cookiecutter.__package_name }}.cli import PROGRAM, _parser
-from {{ cookiecutter.__package_name }}.runtime import MALLOC
 
 PROJECT = Path(__file__).parents[1]
 CLUSTER = PROJECT / "cluster"
@@ -214,8 +213,3 @@ def test_everything_is_in_one_namespace() -> None:
     assert folders == ["base", "batch", "namespace", "people"]
     namespaces = {load(f"{folder}/kustomization.yaml")["namespace"] for folder in folders}
     assert namespaces == {load("namespace/namespace.yaml")["metadata"]["name"]}
-
-
-def test_the_image_has_the_allocators_settings() -> None:
-    (line,) = re.findall(r"^ENV (MALLOC.*)$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)
-    assert dict(each.split("=") for each in line.split()) == MALLOC
