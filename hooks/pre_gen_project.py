@@ -13,6 +13,12 @@ ANSWERS = json.loads(
 {{ cookiecutter | tojson }}
 """
 )
+# Those of the command line and of the person's settings, as they were before cookiecutter rendered them.
+UNRENDERED = json.loads(
+    r"""
+{{ _cookiecutter | default({}) | tojson }}
+"""
+)
 # What the project needs, by the names of distributions and of imports: its own name must be none of them.
 PACKAGES = """
 adal adlfs aiobotocore aiohappyeyeballs aiohttp aiohttp-cors aioitertools aiosignal annotated-types argcomplete
@@ -35,17 +41,52 @@ typing-extensions typing-inspection tzdata universal-pathlib upath uritemplate u
 xgboost-cpu yaml yarl zipp
 """
 
+# What the commands in the made project's documents, and in its environment, have by these names.
+COMMANDS = """
+activate alias aws az bash break builtin cat cd command continue curl deactivate do docker done echo elif else eval exec
+exit export fg fi function gcloud git hash java kill kubectl ls noxfile pip3 pwd python python3 pythonw read return
+rsync set sh shift source ssh sudo then time trap type unset until uvx wait
+"""
+# What YAML reads as true, false or nothing, and what Windows gives to no file.
+WORDS = ("false", "n", "no", "null", "off", "on", "true", "y", "yes")
+DEVICES = ["aux", "con", "nul", "prn", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
+
+# Control characters, separators of lines and of paragraphs, what turns the direction of the text around it, and halves
+# of characters.
+UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# cookiecutter runs this in the answers of the command line, and cruft in all of them, at each update. It is run in this
+# file, too: the pattern must not have what it finds.
+JINJA = re.compile(r"[{][#%{]|^\s*#%")
+ATOM = r"[A-Za-z0-9_!#$%&'*+/=?^`|~-]+"
+EMAIL = re.compile(rf"{ATOM}(\.{ATOM})*@[\w-]+(\.[\w-]+)*")
+
 # What the template makes folders of.
 FOLDERS = (".devcontainer", ".github", "cluster", "docs", "src", "tests")
+
+
+def too_old(answers):
+    """Yield what is too old here to read the rest of this file, or of the template."""
+    if sys.version_info < (3, 10):  # noqa: UP036
+        running = ".".join(map(str, sys.version_info[:2]))
+        yield f"cookiecutter runs on Python {running} here: install it with Python 3.10 or newer"
+    if "cookiecutter" in answers["__package_name"]:  # not rendered: the private variables came with cookiecutter 2
+        yield "this cookiecutter is too old for the template: pip install --upgrade cookiecutter (2.1 or newer)"
 
 
 def problems(answers):
     """Yield what is wrong with the answers, a sentence each."""
     for question in ("project_name", "project_slug", "description", "author_name", "author_email"):
-        if not answers[question].strip():
+        answer = answers[question]
+        if not answer.strip():
             yield f"{question} is empty: type at least one letter"
-        elif not answers[question].isprintable():
+        elif UNSEEN.search(answer):
             yield f"{question} has a line break or another control character: type it as one line of text"
+        elif JINJA.search(answer) or (question != "project_slug" and JINJA.search(UNRENDERED.get(question, ""))):
+            yield f"{question} has Jinja in it, which cookiecutter would run: type no brace next to another, a % or a #"
+        elif answer != answer.strip():
+            yield f"{question} begins or ends with a space: type it without"
+        elif len(answer) > 200:
+            yield f"{question} has {len(answer)} letters: type at most 200"
     slug = answers["project_slug"]
     package = slug.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", slug) or len(slug) > 40:
@@ -57,7 +98,13 @@ def problems(answers):
         yield f"project_slug {slug!r} is a keyword of Python: type another, such as {slug}-project"
     elif package in sys.stdlib_module_names or slug in PACKAGES.split():
         yield f"project_slug {slug!r} would hide the package {slug}: type another, such as {slug}-project"
-    if not re.fullmatch(r"[^@\s\"\\<>]+@[^@\s\"\\<>]+", answers["author_email"]):
+    elif slug in COMMANDS.split():
+        yield f"project_slug {slug!r} would hide the command {slug}: type another, such as {slug}-project"
+    elif slug in WORDS:
+        yield f"project_slug {slug!r} is no name in YAML: type another, such as {slug}-project"
+    elif slug in DEVICES:
+        yield f"project_slug {slug!r} can't be a folder on Windows: type another, such as {slug}-project"
+    if not EMAIL.fullmatch(answers["author_email"]):
         yield f"author_email {answers['author_email']!r} is no e-mail address: type one, such as you@example.com"
 
 
@@ -89,7 +136,7 @@ def in_the_way():
 
 
 if __name__ == "__main__":
-    found = next(itertools.chain(problems(ANSWERS), changed(ANSWERS), in_the_way()), None)
+    found = next(itertools.chain(too_old(ANSWERS), problems(ANSWERS), changed(ANSWERS), in_the_way()), None)
     if found:
         print(f"error: {found}", file=sys.stderr)
         sys.exit(1)
