@@ -40,6 +40,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def generation(session: nox.Session) -> None:
+    """Test what comes out of every combination of answers, and nothing that needs Ray: for every system."""
+    session.install(*GROUPS["generation"])
+    files = ("tests/test_hooks.py", "tests/test_rendering.py")
+    session.run("pytest", "-k", "not next_commands", *files, *session.posargs)  # those run the demo
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check the style of the template's own Python."""
     session.install(*GROUPS["lint"])
