@@ -19,33 +19,39 @@ UNRENDERED = json.loads(
 {{ _cookiecutter | default({}) | tojson }}
 """
 )
-# What the project needs, by the names of distributions and of imports: its own name must be none of them.
+# What the project needs, by the names of distributions and of imports: its own name must be none of them, and in small
+# letters, as some file systems know no others.
 PACKAGES = """
 adal adlfs aiobotocore aiohappyeyeballs aiohttp aiohttp-cors aioitertools aiosignal annotated-types argcomplete
-ast-serialize attrs azure azure-common azure-core azure-identity azure-mgmt-compute azure-mgmt-core azure-mgmt-network
-azure-mgmt-resource azure-storage-blob boto3 botocore certifi cffi cfgv charset-normalizer click cloudpickle colorama
-colorful colorlog conftest contourpy cryptography cycler dask decorator dependency-groups distlib filelock fonttools
-frozenlist fsspec gcsfs google google-api-core google-api-python-client google-auth google-auth-httplib2
-google-auth-oauthlib google-cloud-core google-cloud-storage google-cloud-storage-control google-crc32c
-google-resumable-media googleapiclient googleapis-common-protos grpc grpc-google-iam-v1 grpcio grpcio-status hatchling
-httplib2 humanize identify idna importlib-metadata iniconfig isodate jinja2 jmespath joblib jsonschema
-jsonschema-specifications kiwisolver lazy-importer librt locket markupsafe matplotlib modin mpmath msal msal-extensions
-msgpack msrest msrestazure multidict mypy mypy-extensions narwhals networkx nodeenv nox numpy oauthlib opencensus
-opencensus-context opentelemetry-api opentelemetry-exporter-prometheus opentelemetry-proto opentelemetry-sdk
-opentelemetry-semantic-conventions packaging pandas pandas-stubs partd pathlib-abc pathspec pillow pip platformdirs
-pluggy pre-commit prometheus-client propcache proto-plus protobuf psutil py-spy py4j pyarrow pyasn1 pyasn1-modules
-pycparser pydantic pydantic-core pygments pyjwt pyparsing pyspark pytest python-dateutil python-discovery pytz pyyaml
-ray referencing requests requests-oauthlib rpds-py ruff s3fs s3transfer safetensors scikit-learn scipy setuptools six
-sklearn smart-open sympy tensorboardx test tests threadpoolctl toolz torch triton types-psutil types-pyyaml
-typing-extensions typing-inspection tzdata universal-pathlib upath uritemplate urllib3 uv virtualenv wheel wrapt xgboost
-xgboost-cpu yaml yarl zipp
+ast-serialize attr attrs azure azure-common azure-core azure-identity azure-mgmt-compute azure-mgmt-core
+azure-mgmt-network azure-mgmt-resource azure-storage-blob boto3 botocore certifi cffi cfgv charset-normalizer click
+cloudpickle colorama colorful colorlog conftest contourpy cryptography cuda cuda-bindings cuda-pathfinder cuda-toolkit
+cycler dask dateutil decorator dependency-groups distlib editables filelock fonttools frozenlist fsspec functorch gcsfs
+google google-api-core google-api-python-client google-auth google-auth-httplib2 google-auth-oauthlib google-cloud-core
+google-cloud-storage google-cloud-storage-control google-crc32c google-resumable-media googleapiclient
+googleapis-common-protos grpc grpc-google-iam-v1 grpcio grpcio-status hatchling httplib2 humanize identify idna
+importlib-metadata iniconfig isodate isympy jinja2 jmespath joblib jsonschema jsonschema-specifications jwt kiwisolver
+lazy-importer librt locket markupsafe matplotlib modin mpl-toolkits mpmath msal msal-extensions msgpack msrest
+msrestazure multidict mypy mypy-extensions mypyc narwhals networkx nodeenv nox numpy nvidia nvidia-cublas
+nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand
+nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu12 nvidia-nccl-cu13 nvidia-nvjitlink
+nvidia-nvshmem-cu13 nvidia-nvtx oauthlib opencensus opencensus-context opentelemetry opentelemetry-api
+opentelemetry-exporter-prometheus opentelemetry-proto opentelemetry-sdk opentelemetry-semantic-conventions packaging
+pandas pandas-stubs partd pathlib-abc pathspec pil pillow pip platformdirs pluggy pre-commit prometheus-client propcache
+proto proto-plus protobuf psutil py py-spy py4j pyarrow pyasn1 pyasn1-modules pycparser pydantic pydantic-core pygments
+pyjwt pylab pyparsing pyspark pytest python-dateutil python-discovery pytz pyyaml ray referencing requests
+requests-oauthlib rpds rpds-py ruff s3fs s3transfer safetensors scikit-learn scipy setuptools six sklearn smart-open
+sympy tensorboardx test tests threadpoolctl tlz tomlkit toolz torch torchgen triton trove-classifiers types-psutil
+types-pyyaml typing-extensions typing-inspection tzdata universal-pathlib upath uritemplate urllib3 uv virtualenv wheel
+wrapt xgboost xgboost-cpu yaml yarl zipp
 """
 
 # What the commands in the made project's documents, and in its environment, have by these names.
 COMMANDS = """
-activate alias aws az bash break builtin cat cd command continue curl deactivate do docker done echo elif else eval exec
-exit export fg fi function gcloud git hash java kill kubectl ls noxfile pip3 pwd python python3 pythonw read return
-rsync set sh shift source ssh sudo then time trap type unset until uvx wait
+activate alias aws az bash break builtin cat cd command continue curl deactivate dmypy do docker done echo elif else
+eval exec exit export f2py fg fi function gcloud git hash java kill kubectl ls normalizer noxfile pip3 pwd pygmentize
+python python3 pythonw read return rsync serve set sh shift source ssh stubgen stubtest sudo then time torchrun trap ttx
+tune type unset until uvx wait
 """
 # What YAML reads as true, false or nothing, and what Windows gives to no file.
 WORDS = ("false", "n", "no", "null", "off", "on", "true", "y", "yes")

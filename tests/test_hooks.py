@@ -1,6 +1,8 @@
 """The hooks: bad answers are refused in one line, and a folder that is there is left alone."""
 
+import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,22 @@ def test_a_choice_that_does_not_exist_is_refused(tmp_path: Path, answer: str) ->
     assert result.returncode != 0
     assert "but the choices are" in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_names_of_all_packages_are_refused() -> None:
+    """Those of constraints.txt, and those that the made projects import."""
+    project = TEMPLATE / "{{cookiecutter.project_slug}}"
+    names = {line.partition("==")[0] for line in (project / "constraints.txt").read_text().splitlines()[1:]}
+    for path in project.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text().replace("{{ cookiecutter.__package_name }}", "this"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(str(node.module).partition(".")[0])
+    assert {"PIL", "ray", "torch", "nvidia-cublas"} <= names
+    hook = (TEMPLATE / "hooks/pre_gen_project.py").read_text()
+    refused = hook.partition('PACKAGES = """')[2].partition('"""')[0].split()
+    assert {name.lower().replace("_", "-") for name in names - set(sys.stdlib_module_names)} <= set(refused)
 
 
 def test_a_folder_that_is_there_is_not_touched(tmp_path: Path) -> None:
