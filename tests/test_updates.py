@@ -58,7 +58,7 @@ def make_older(template: Path) -> None:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A clone of this repository. Its newest commit is the working tree as it is; the tag `older` is one before it."""
+    """This repository: its history, the working tree as it is as the newest commit, and `older`, the one before."""
     folder = tmp_path_factory.mktemp("updates")
     clone = folder / "ray-template"
     with pytest.MonkeyPatch.context() as patch:
@@ -67,9 +67,12 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patch.setenv(f"GIT_{who}_EMAIL", "person@example.com")
         (folder / "tmp").mkdir()
         patch.setenv("TMPDIR", str(folder / "tmp"))  # cookiecutter leaves the hooks as it ran them there
-        do("git", "clone", "--quiet", TEMPLATE, clone, folder=folder)
+        shallow = do("git", "rev-parse", "--is-shallow-repository", folder=TEMPLATE).strip() == "true"
+        # `cruft check` clones without the files' contents, which never ends where the clone is of a shallow one.
+        start = ("init", "--quiet", clone) if shallow else ("clone", "--quiet", TEMPLATE, clone)
+        do("git", *start, folder=folder)
         listed = do("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", folder=TEMPLATE)
-        do("git", "rm", "-r", "--quiet", ".", folder=clone)
+        empty(clone)
         for name in listed.split("\0")[:-1]:
             if (TEMPLATE / name).is_file():  # not in git only
                 (clone / name).parent.mkdir(parents=True, exist_ok=True)
@@ -78,12 +81,16 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         make_older(clone)
         commit(clone)
         do("git", "tag", "older", folder=clone)
-        for each in clone.iterdir():
-            if each.name != ".git":
-                shutil.rmtree(each) if each.is_dir() else each.unlink()
+        empty(clone)
         shutil.copytree(folder / "present", clone, dirs_exist_ok=True)
         commit(clone)
         yield clone
+
+
+def empty(folder: Path) -> None:
+    for each in folder.iterdir():
+        if each.name != ".git":
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
 def commit(folder: Path) -> None:
@@ -175,6 +182,26 @@ def test_where_both_changed_a_line_both_are_in_the_file(template: Path, tmp_path
     assert marked
     assert "A line of my own." in marked[1]
     assert marked[2].splitlines()[0] == new["src/digit_reader/predictor.py"][0].decode().splitlines()[0]
+
+
+def test_a_file_that_was_there_before_the_template_stays_and_what_does_not_fit_lies_beside(
+    template: Path, tmp_path: Path
+) -> None:
+    do("git", "clone", "--quiet", "--branch", "older", template, "ray-template", folder=tmp_path)
+    project = tmp_path / "my-ray-project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text("# Mine\n")
+    options = ("--no-input", "--overwrite-if-exists", "--skip-if-file-exists")
+    do("cookiecutter", *options, tmp_path / "ray-template", folder=tmp_path)
+    do("git", "init", "--quiet", folder=project)
+    do("bash", "-c", f"cruft link --checkout older '{template}' < <(yes '')", folder=project)
+    commit(project)
+    do("cruft", "update", "--skip-apply-ask", folder=project)
+    new = contents(fresh(template, tmp_path / "fresh", {}))
+    updated = contents(project)
+    assert set(updated) == {*new, ".cruft.json", "pyproject.toml.rej"}
+    assert {name for name in new if new[name] != updated[name]} == {"pyproject.toml"}
+    assert (project / "pyproject.toml").read_text() == "# Mine\n"
 
 
 def test_what_is_to_be_left_alone_is(template: Path, tmp_path: Path) -> None:
