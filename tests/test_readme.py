@@ -1,13 +1,14 @@
-"""The commands in README.md, run word for word in a fresh copy of the repository."""
+"""The commands in README.md, run word for word in a fresh copy, and without a network, as docs/teacher.md says."""
 
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 import urllib.request
 from pathlib import Path
 
-from conftest import TEMPLATE, run
+from conftest import PYTHON, TEMPLATE, run
 
 COMMANDS = re.findall(r"^    (python3 -m venv .*)$", (TEMPLATE / "README.md").read_text(), re.MULTILINE)
 
@@ -21,16 +22,7 @@ def test_ci_runs_the_command_for_the_tests() -> None:
 
 
 def test_the_command_for_the_demo(tmp_path: Path) -> None:
-    copy = tmp_path / "ray-template"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=TEMPLATE,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    for name in listed.stdout.decode().split("\0")[:-1]:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(TEMPLATE / name, copy / name)
+    copy = copy_template(tmp_path)
     first = run("bash", "-c", COMMANDS[0], folder=copy)
     print(first.stdout)
     assert first.returncode == 0
@@ -61,6 +53,49 @@ def test_the_command_for_the_demo(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stdout
     assert accuracy[0] in again.stdout
     assert read_all(copy / "my-ray-project/outputs/demo/predictions") == predictions
+
+
+WITHOUT_NETWORK = ["unshare", "--user", "--map-root-user", "--net", "bash", "-e", "-c"]
+
+
+def test_the_command_for_the_demo_without_a_network() -> None:
+    """docs/teacher.md: wheels collected on one machine are all that another needs. Two minutes, half a gigabyte."""
+    page = (TEMPLATE / "docs/teacher.md").read_text()
+    collect, settings = re.findall(r"^```bash\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert "cookiecutter --no-input" in collect
+    assert "PIP_NO_INDEX" in settings
+    # The copy stands in for `git clone`, and this Python for the laptops' one.
+    collect = re.sub("^git clone .*\n", "", collect, flags=re.MULTILINE)
+    collect = re.sub(r"python_version=[\d.]+", f"python_version={PYTHON}", collect)
+    with tempfile.TemporaryDirectory() as folder:
+        workshop = Path(folder) / "workshop"
+        copy = copy_template(workshop)
+        # No index of PyTorch's may be in reach, and it is asked for each package: asked once is enough.
+        collected = run("bash", "-e", "-c", collect, folder=workshop, PIP_RETRIES="0")
+        assert collected.returncode == 0, collected.stdout
+        assert {path.name for path in workshop.iterdir()} == {"ray-template", "wheelhouse"}
+        assert all(path.suffix == ".whl" for path in (workshop / "wheelhouse").iterdir())
+
+        settings = f"ip link set lo up\n{settings}\ncd ray-template\n{COMMANDS[0]}"
+        demo = run(*WITHOUT_NETWORK, settings, folder=workshop, UV_CACHE_DIR=f"{folder}/cache")
+        print(demo.stdout)
+        assert demo.returncode == 0
+        assert "Accuracy on 360 held-out rows: " in demo.stdout
+        assert (copy / "my-ray-project/outputs/demo/predictions").is_dir()
+
+
+def copy_template(folder: Path) -> Path:
+    copy = folder / "ray-template"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=TEMPLATE,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    for name in listed.stdout.decode().split("\0")[:-1]:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(TEMPLATE / name, copy / name)
+    return copy
 
 
 def cpu_build_can_be_had() -> bool:
