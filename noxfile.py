@@ -15,6 +15,8 @@ nox.options.sessions = ["lint", "tests"]
 ROOT = Path(__file__).parent
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
+QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text())
+RAY = "ray[default]==" + QUESTIONS["__ray_version"]
 
 
 @nox.session
@@ -25,8 +27,7 @@ def demo(session: nox.Session) -> None:
     if project.exists():
         session.log(f"{project} is there already: running the demo in it as it is")
     else:
-        choices = json.loads((ROOT / "cookiecutter.json").read_text())["python_version"]
-        answers = [f"python_version={PYTHON}"] if PYTHON in choices else []
+        answers = [f"python_version={PYTHON}"] if PYTHON in QUESTIONS["python_version"] else []
         session.run("cookiecutter", "--no-input", "--output-dir", str(ROOT), str(ROOT), *answers)
     session.chdir(project)
     session.run("nox", "--session", "demo")
@@ -35,7 +36,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Test the template, and the projects that it makes with their own tests."""
-    session.install(*GROUPS["tests"])
+    session.install(*GROUPS["tests"], RAY)
     session.run("pytest", *session.posargs)
 
 

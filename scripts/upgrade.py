@@ -57,7 +57,7 @@ class NoAnswerError(Exception):
 
 def main() -> int:
     rows = [*raise_requirements(MADE / "pyproject.toml")]
-    rows += raise_requirements(ROOT / "pyproject.toml", ray_is_set=True)
+    rows += raise_requirements(ROOT / "pyproject.toml", with_ray=True)
     rows += raise_requirements(ROOT / "noxfile.py")
     rows += raise_constraints()
     for folder in (ROOT, MADE):
@@ -69,13 +69,14 @@ def main() -> int:
     return 0 if all(row.answered for row in rows) else 1
 
 
-def raise_requirements(file: Path, ray_is_set: bool = False) -> Iterable[Row]:
-    """Raise the bounds in a file, and Ray's version where it is said once for all made projects."""
+def raise_requirements(file: Path, with_ray: bool = False) -> Iterable[Row]:
+    """Raise the bounds in a file, `with_ray` to what goes with Ray; Ray's own version is in cookiecutter.json."""
     ray = json.loads(QUESTIONS.read_text())["__ray_version"]
     pins = {match[0]: match for match in REQUIREMENT.finditer(file.read_text())}.values()
-    relaxed = [without_upper_bound(pin, ray, ray_is_set) for pin in pins]
+    relaxed = [without_upper_bound(pin, ray) for pin in pins]
+    beside = [f"ray[default]=={ray}"] if with_ray else []
     try:
-        together = versions(relaxed)
+        together = versions([*relaxed, *beside])
         newest = versions([f"{pin['name']}>={floor(pin['bounds'].replace(RAY, ray))}" for pin in pins], "--no-deps")
     except NoAnswerError as error:
         yield Row("packages", short(file), why=str(error), answered=False)
@@ -92,16 +93,14 @@ def raise_requirements(file: Path, ray_is_set: bool = False) -> Iterable[Row]:
             yield Row(name, short(QUESTIONS if RAY in pin["bounds"] else file), before, after)
         beyond = max(newest[name])
         if beyond not in SpecifierSet(after):
-            why = f"held: {pin['held']}" if pin["held"] else conflict([*chosen, f"{name}=={beyond}"])
+            why = f"held: {pin['held']}" if pin["held"] else conflict([*chosen, *beside, f"{name}=={beyond}"])
             yield Row(name, short(file), after, why=f"{beyond} is there. {why}")
 
 
-def without_upper_bound(pin: re.Match[str], ray: str, ray_is_set: bool) -> str:
-    """What uv is asked for: the floor only, or what is set already."""
+def without_upper_bound(pin: re.Match[str], ray: str) -> str:
+    """What uv is asked for: the floor only, but for what is held."""
     bounds = pin["bounds"].replace(RAY, ray)
-    if ray_is_set and pin["name"] == "ray":
-        bounds = f"=={ray}"
-    elif not pin["held"]:
+    if not pin["held"]:
         bounds = f">={floor(bounds)}"
     return f"{pin['name']}{pin['extras'] or ''}{bounds}"
 
