@@ -175,6 +175,7 @@ def test_only_the_examples_files_know_of_it(tmp_path: Path) -> None:
     shared = set.intersection(*(set(each) for each in contents.values())) - own
     differing = {path for path in shared if len({contents[example][path] for example in made}) > 1}
     assert differing == {"README.md", "cluster/README.md", "pyproject.toml"}
+    assert len({contents[example]["README.md"] for example in made}) == len(made)  # none is described as another
     assert {
         "src/my_ray_project/inference.py",
         "src/my_ray_project/training.py",
