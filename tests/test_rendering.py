@@ -22,8 +22,8 @@ src/PACKAGE/inputs.py src/PACKAGE/plots.py src/PACKAGE/preflight.py src/PACKAGE/
 src/PACKAGE/stages.py src/PACKAGE/submit.py src/PACKAGE/tokens.py src/PACKAGE/training.py src/PACKAGE/training_state.py
 src/PACKAGE/tuning.py src/PACKAGE/watch.py src/PACKAGE/workers.py
 tests/conftest.py tests/test_cli.py tests/test_cluster.py tests/test_docs.py tests/test_doctor.py
-tests/test_image.py tests/test_inference.py tests/test_inputs.py tests/test_kills.py tests/test_preflight.py tests/test_submit.py
-tests/test_training.py
+tests/test_image.py tests/test_inference.py tests/test_inputs.py tests/test_kills.py tests/test_preflight.py
+tests/test_submit.py tests/test_training.py
 """
 OPTION_FILES = {
     ("example", "images"): """
