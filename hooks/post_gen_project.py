@@ -52,6 +52,7 @@ if __name__ == "__main__":
     lay_options()
     if CRUFT:  # `cruft update` and `diff` make projects that nobody will see, in folders of their own
         sys.exit()
+    sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name that the terminal can't show is no failure
     running = ".".join(map(str, sys.version_info[:2]))
     if running != PYTHON:
         print(f"\nThe project asks for Python {PYTHON}, and this is {running}: uv fetches {PYTHON} if it is missing.")

@@ -55,6 +55,13 @@ def test_no_network_is_needed(tmp_path: Path) -> None:
     assert "Your project is ready" in result.stdout
 
 
+def test_a_folder_whose_name_the_terminal_cannot_show(tmp_path: Path) -> None:
+    (tmp_path / "日本").mkdir()
+    result = run(COOKIECUTTER, "--no-input", TEMPLATE, folder=tmp_path / "日本", PYTHONIOENCODING="ascii")
+    assert result.returncode == 0, result.stdout
+    assert (tmp_path / "日本/my-ray-project/README.md").is_file()
+
+
 def test_the_oldest_cookiecutter_makes_the_same_project(tmp_path: Path) -> None:
     made = {"new": COOKIECUTTER, "old": own_environment(tmp_path / "old", "cookiecutter==2.1.0") / "cookiecutter"}
     files = {}
