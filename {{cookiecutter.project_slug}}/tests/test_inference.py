@@ -146,8 +146,9 @@ def test_a_row_that_fails_does_not_take_its_batch_with_it(
 
 class WritesIntoItsBatch(FailsOnOdd):
     def __call__(self, batch: Batch) -> dict[str, np.ndarray]:
-        batch["number"] += 1
-        return {"label": batch["number"]}
+        numbers = np.asarray(batch["number"])  # the same memory
+        numbers += 1
+        return {"label": numbers}
 
 
 def test_a_predictor_may_write_into_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
