@@ -94,17 +94,21 @@ a@b a.b+c@example.co.uk o'hara@example.com you@bücher.example a@b..c a..b@c .a@
 a;b@c @ a@ @b a\@b $(touch${IFS}CANARY)@b `a`@b a@[127.0.0.1] a@b. a@-b {{1}}@b "a"@b
 """
 
-plain = st.lists(st.sampled_from(PIECES) | st.text(max_size=8), min_size=1, max_size=6).map("".join)
-refused = st.tuples(plain, st.sampled_from(REFUSED + JINJA), plain).map("".join)
-texts = plain | plain | plain | refused | st.sampled_from(["", " ", "x" * 200, "x" * 201])
+# These are mixed so that many of the answers are refused, and many are not.
+letters = st.text(st.characters(exclude_categories=("C", "Z")), max_size=8)
+plain = st.lists(st.sampled_from(PIECES) | letters, min_size=1, max_size=6).map("".join).map(str.strip)
+refused = st.tuples(st.text(max_size=8), st.sampled_from(REFUSED + JINJA), plain).map("".join)
+texts = plain | plain | plain | plain | plain | refused | st.sampled_from(["", " ", "x" * 200, "x" * 201])
 slugs = (
     st.just("hostile-answers")
+    | st.just("hostile-answers")
+    | st.just("hostile-answers")
     | st.from_regex(r"\A[a-z][a-z0-9]{0,9}(-[a-z0-9]{1,9}){0,3}\Z")
     | st.sampled_from([*SLUGS.split(), "", " ", "a b", "a" * 40, "a" * 41, "a" * 200, "$(touch CANARY)"])
 )
-emails = st.sampled_from(
-    [*EMAILS.split(), '"a b"@c', "a@b, c@d", "A <a@b>", "a b@c", "a@b c", "a@b\n", "a" * 201 + "@b"]
-) | st.builds("{}@{}".format, st.text(max_size=8), st.text(max_size=8))
+addresses = st.sampled_from(["a@b", "a.b+c@example.co.uk", "o'hara@example.com", "you@bücher.example"])
+strange = st.sampled_from([*EMAILS.split(), '"a b"@c', "a@b, c@d", "A <a@b>", "a b@c", "a@b\n", "a" * 201 + "@b"])
+emails = addresses | addresses | strange | st.builds("{}@{}".format, letters, st.text(max_size=8))
 answers = st.fixed_dictionaries(
     {"project_slug": slugs},
     optional={"project_name": texts, "description": texts, "author_name": texts, "author_email": emails},
