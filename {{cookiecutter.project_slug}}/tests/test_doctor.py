@@ -68,7 +68,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_machine_with_another_python_is_named(cluster: str) -> None:
-    seen = run_cli("doctor", "--json", RAY_ADDRESS=cluster)
+    seen = run_cli("doctor", "--json", RAY_ADDRESS=cluster, RAY_AUTH_MODE="token")
     assert seen.returncode == 2, seen.stderr
     (failed,) = [check for check in json.loads(seen.stdout) if not check["ok"]]
     assert failed["name"].endswith(" versions")
@@ -77,7 +77,9 @@ def test_a_machine_with_another_python_is_named(cluster: str) -> None:
 
 
 def test_without_its_token_a_cluster_lets_nobody_in(cluster: str, tmp_path: Path) -> None:
-    refused = run_cli("doctor", RAY_ADDRESS=cluster, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
+    (tmp_path / "token").write_text("not-the-token-of-this-cluster")
+    shown = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(tmp_path / "token")}
+    refused = run_cli("doctor", RAY_ADDRESS=cluster, **shown)
     assert refused.returncode == 2
     line = refused.stderr.splitlines()[-1]  # after Ray's own, one for each time that it tried
     assert line.startswith(f"error: the cluster at {cluster} does not let this machine in")

@@ -13,7 +13,6 @@ from typing import Any
 
 from . import settings
 from .errors import UserError
-from .tokens import show_token
 
 STARTED = time.time()
 PROGRAM = __name__.partition(".")[0].replace("_", "-")
@@ -39,8 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for name, value in QUIET.items() if not options.verbose else ():
         os.environ.setdefault(name, value)
-    if os.environ.get("RAY_ADDRESS"):
-        show_token()
     try:
         return int(options.run(options))
     except Exception as problem:

@@ -27,6 +27,8 @@ from .workers import PredictBatch, Trial, decode_row, leave_out, try_predictor
 
 SECONDS_PER_BLOCK = 2.0  # of the slowest stage's work: what a killed run loses, for every task that was running
 BYTES_PER_BLOCK = 64 * 2**20  # of decoded rows
+BLOCKS_AHEAD = 4  # of rows that wait between the stages, for every task that can run: decoding goes no further
+LEAST_AHEAD = 256 * 2**20  # bytes of these: Ray Data starts few tasks where it has less
 MOST_BLOCKS = 10_000  # that the driver cuts a table into: it handles each; Ray Data cuts larger ones further
 
 
@@ -134,6 +136,8 @@ def _pipeline(
     if at_once != rows_per_block:
         dataset = dataset.repartition(target_num_rows_per_block=rows_per_block)
     dataset.context.custom_execution_callback_classes = [Watch]
+    ahead = max(BLOCKS_AHEAD * (plan.largest + plan.free_cpus) * rows_per_block * trial.row_bytes, LEAST_AHEAD)
+    dataset.context.execution_options.resource_limits = ray.data.ExecutionResources(object_store_memory=ahead)
     if trial.decode:
         # With as many CPUs as a predictor the decoder would be fused with it: nothing decoded while the model runs.
         decoder_cpus = settings.CPUS_PER_DECODER + (0.01 if plan.num_cpus == settings.CPUS_PER_DECODER else 0)

@@ -52,10 +52,10 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
     if address := os.environ.get("RAY_ADDRESS"):
         try:
             ray.init(logging_level=level, log_to_driver=verbose)
-        except ConnectionError:
+        except (ConnectionError, ray.exceptions.AuthenticationError):
             raise UserError(
-                f"the cluster at {address} does not let this machine in. Is the token in {token_file()} the cluster's? "
-                "See cluster/README.md"
+                f"the cluster at {address} does not let this machine in. Is RAY_AUTH_MODE=token set, and is what "
+                f"{token_file()} holds the cluster's token? See cluster/README.md"
             ) from None
     else:
         ray.init(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from upath import UPath
 
 from .errors import UserError
-from .tokens import show_token
+from .tokens import has_token
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -46,7 +46,9 @@ def submit(command: Sequence[str], paths: Sequence[str], address: str | None = N
                 f"{path}: the cluster does not see this folder. Name storage that all of its machines reach"
             )
     address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or DASHBOARD
-    show_token()
+    # To a cluster that is named by its address, Ray shows its token only when it is told to, before it is loaded.
+    if has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
     from ray.job_submission import JobSubmissionClient
 

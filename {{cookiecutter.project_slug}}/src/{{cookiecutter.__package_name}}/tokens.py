@@ -12,9 +12,3 @@ def token_file() -> Path:
 def has_token() -> bool:
     """Whether this machine has a token."""
     return bool(os.environ.get("RAY_AUTH_TOKEN")) or token_file().is_file()
-
-
-def show_token() -> None:
-    """Have Ray show its token, if it has one: to a cluster that is named by its address, it does so only when told."""
-    if has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
