@@ -16,7 +16,13 @@ TEMPLATE = Path(__file__).parents[1]
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text())
 CHOICES = {name: answer for name, answer in QUESTIONS.items() if isinstance(answer, list) and name[0] != "_"}
 COMBINATIONS = [dict(zip(CHOICES, answers, strict=True)) for answers in itertools.product(*CHOICES.values())]
-ACCELERATORS = {"images": "cpu", "tables": "gpu", "text": "cpu"}  # of the projects whose own tests are run
+# In these fifteen projects, each answer about example, accelerator and cluster meets each other one.
+PAIRS = [
+    {"example": example, "accelerator": CHOICES["accelerator"][number % 2], "cluster": cluster}
+    for number, (example, cluster) in enumerate(itertools.product(CHOICES["example"], CHOICES["cluster"]))
+]
+EVERY_PAIR = bool(os.environ.get("EVERY_PAIR"))  # at night: each of them passes all of its own nox sessions
+PROJECTS = PAIRS if EVERY_PAIR else [PAIRS[0], PAIRS[9], PAIRS[12]]  # an example each, for CPU and GPU, three clusters
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = RUNNING if RUNNING in CHOICES["python_version"] else CHOICES["python_version"][0]
 
@@ -76,10 +82,9 @@ def private_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         yield
 
 
-@pytest.fixture(scope="session", params=ACCELERATORS)
+@pytest.fixture(scope="session", params=PROJECTS, ids=lambda answers: "-".join(answers.values()))
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project for each example, in a folder of its name, for the Python that is running."""
-    folder = tmp_path_factory.mktemp("made") / request.param
+    folder = tmp_path_factory.mktemp("made") / request.param["example"]
     folder.mkdir()
-    answers = {"example": request.param, "accelerator": ACCELERATORS[request.param], "python_version": PYTHON}
-    return bake(folder, **answers)
+    return bake(folder, **request.param, python_version=PYTHON)

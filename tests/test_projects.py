@@ -1,10 +1,13 @@
-"""Made projects, one for each example, for CPU or GPU: their own nox sessions, their pre-commit, and uv and pip."""
+"""Made projects, one for each example, for CPU or GPU: their own nox sessions, their pre-commit, and uv and pip.
+
+With EVERY_PAIR in the environment, as at night, fifteen of them, in which each answer meets each other one.
+"""
 
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import CHOICES, run
+from conftest import CHOICES, EVERY_PAIR, PAIRS, PYTHON, bake, run
 
 # The images project runs all of its tests. Of the others, the rest is the same, byte for byte, and knows of no example.
 TESTS = {
@@ -12,15 +15,30 @@ TESTS = {
     "tables": ["tables", "training", "docs", "inference", "cluster"],
     "text": ["text", "docs", "inference"],
 }
+QUICK = [f"tests/test_{name}.py" for name in ("cli", "cluster", "image", "preflight")]
 
 
-@pytest.mark.parametrize("session", ["lint", "tests"])
+@pytest.mark.parametrize("session", ["lint", "tests", "demo"] if EVERY_PAIR else ["lint", "tests"])
 def test_its_own_nox_session_passes(project: Path, session: str) -> None:
     files = [f"tests/test_{name}.py" for name in TESTS[project.parent.name]] if session == "tests" else []
     result = run(sys.executable, "-m", "nox", "--session", session, "--", *files, folder=project)
     print(result.stdout)
     assert result.returncode == 0
     assert " skipped" not in result.stdout
+
+
+@pytest.mark.skipif(EVERY_PAIR, reason="they are all tested whole")
+def test_projects_for_other_clusters_pass_what_needs_no_ray(project: Path, tmp_path: Path) -> None:
+    """Their types, and the tests that take seconds, in this project's environment: dependencies are the example's."""
+    others = [answers for answers in PAIRS if answers["example"] == project.parent.name]
+    for answers in others:
+        other = bake(tmp_path / answers["cluster"], **answers, python_version=PYTHON)
+        environment = {"PYTHONPATH": "src", "MYPYPATH": "src"}
+        for command in (["mypy", f"--cache-dir={tmp_path}/mypy"], ["pytest", "-q", *QUICK]):
+            result = run(project / ".nox/lint/bin" / command[0], *command[1:], folder=other, **environment)
+            assert result.returncode == 0, result.stdout
+        assert " skipped" not in result.stdout
+    assert len(others) == len(CHOICES["cluster"])
 
 
 @pytest.mark.parametrize("version", CHOICES["python_version"])
@@ -56,7 +74,7 @@ cat first.log >&2
 """
 
 
-@pytest.mark.parametrize("project", ["images"], indirect=True)
+@pytest.mark.parametrize("project", PAIRS[:1], indirect=True)
 def test_a_full_disk_is_said_and_loses_nothing(project: Path, tmp_path: Path) -> None:
     """A small file system of its own, in a mount namespace, which every user may have."""
     command = project / ".nox/tests/bin/my-ray-project"

@@ -8,10 +8,22 @@ from pathlib import Path
 
 import pytest
 import yaml
+import yamllint.linter
 from conftest import CHOICES, COMBINATIONS, QUESTIONS, TEMPLATE, bake, run
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from yamllint.config import YamlLintConfig
 
+# GitHub's key `on` is no truth value here, Dependabot writes one space before a comment, commands make long lines.
+YAML_STYLE = """
+extends: default
+rules:
+  braces: {max-spaces-inside: 1}
+  comments: {min-spaces-from-content: 1}
+  document-start: disable
+  line-length: disable
+  truthy: {check-keys: false}
+"""
 FILES = """
 .devcontainer/devcontainer.json .github/dependabot.yml AGENTS.md
 .dockerignore .github/workflows/ci.yml .gitignore .pre-commit-config.yaml Dockerfile README.md constraints.txt
@@ -91,6 +103,13 @@ def test_ruff_finds_nothing_to_do(rendered: tuple[Path, dict[str, str]]) -> None
     for arguments in (("check",), ("format", "--check")):
         result = run("ruff", *arguments, "--no-cache", folder=folder)
         assert result.returncode == 0, result.stdout
+
+
+def test_yamllint_finds_nothing(rendered: tuple[Path, dict[str, str]]) -> None:
+    folder, _ = rendered
+    config = YamlLintConfig(YAML_STYLE)
+    for name in sorted(each for each in files(folder) if each.endswith((".yaml", ".yml"))):
+        assert not list(yamllint.linter.run((folder / name).read_text(), config)), name
 
 
 def test_the_accelerator_is_the_same_everywhere(rendered: tuple[Path, dict[str, str]]) -> None:
