@@ -143,7 +143,7 @@ def scale(folder: Path, checkpoint: Path, nodes: Sequence[int]) -> None:
     speeds = {}
     for count in nodes:
         make_images(folder / f"images-{count}", 0)
-        rows = 6000 * count
+        rows = 18_000 * count
         for number in range(rows):
             (folder / f"images-{count}" / f"{number:06}.jpg").write_bytes(b"")
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
