@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,12 +37,12 @@ class Predictor(Predictor):  # type: ignore[no-redef]
 class Laptop:
     """The machine that the README's commands are typed on: the project, its environment, and a home of its own."""
 
-    def __init__(self, project: Path, home: Path) -> None:
+    def __init__(self, project: Path, home: Path, temporary: Path) -> None:
         self.project, self.home = project, home
         self.environment = {
             "HOME": str(home),
             "PATH": f"{project}/.nox/demo/bin:{os.environ['PATH']}",
-            "RAY_TMPDIR": str(home),
+            "RAY_TMPDIR": str(temporary),
         }
         guide = (project / "cluster" / "README.md").read_text()
         self.commands = re.findall(r"^    (\S.*)$", guide, re.MULTILINE)
@@ -82,7 +83,9 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / ".ssh/id_ed25519"], check=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_AUTH_TOKEN_PATH")  # its token lies where Ray looks for it, in its home
-        yield Laptop(project, home)
+        # Ray's sockets lie there, and the path of one must be shorter than pytest's folders leave it.
+        with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
+            yield Laptop(project, home, Path(temporary))
 
 
 @pytest.fixture(scope="module")
