@@ -3,6 +3,7 @@
 The Predictor is imported where it is used: torch takes seconds to load, and the driver has no use for it.
 """
 
+import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -138,7 +139,7 @@ class PredictBatch:
             predictor = predictor_class()
             self.predictor, self.blank = predictor(checkpoint, **arguments), predictor.blank
             # One call warms the model up and tells the columns' types, which a batch of errors alone could not.
-            outputs = {name: np.asarray(value) for name, value in self.predictor(self.blank).items()}
+            outputs = {name: np.asarray(value) for name, value in self._predict_blank().items()}
         except Exception as problem:
             # Raised at the first call: of an actor that dies while it is made, Ray prints pages.
             self.refusal = UserError(f"the Predictor can't use --checkpoint {checkpoint}: {_describe(problem)}")
@@ -167,10 +168,15 @@ class PredictBatch:
                     errors[row] = f"predict: {_describe(problem)}"
             if (errors[good] != "").all():
                 # Is it the rows, or is it the model, or its GPU? Then this raises, and the run breaks off.
-                self.predictor(self.blank)
+                self._predict_blank()
         failed = errors != ""
         columns = {name: _to_arrow(values, failed) for name, values in outputs.items()}
         return pa.table({"id": ids, **columns, "error": pa.array(errors, pa.string(), mask=~failed)})
+
+    def _predict_blank(self) -> dict[str, np.ndarray]:
+        """Predict the blank row, a copy of it: a Predictor may write into its batch."""
+        outputs: dict[str, np.ndarray] = self.predictor(copy.deepcopy(self.blank))
+        return outputs
 
     def _predict(self, batch: Batch, rows: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
         if len(rows) == 0:
