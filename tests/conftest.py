@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ PAIRS = [
     {"example": example, "accelerator": CHOICES["accelerator"][number % 2], "cluster": cluster}
     for number, (example, cluster) in enumerate(itertools.product(CHOICES["example"], CHOICES["cluster"]))
 ]
+WITHOUT_NETWORK = ("unshare", "--user", "--map-root-user", "--net")  # before a command
 EVERY_PAIR = bool(os.environ.get("EVERY_PAIR"))  # at night: each of them passes all of its own nox sessions
 PROJECTS = PAIRS if EVERY_PAIR else [PAIRS[0], PAIRS[9], PAIRS[12]]  # an example each, for CPU and GPU, three clusters
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -50,6 +52,21 @@ def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.Co
         text=True,
         check=False,
     )
+
+
+def error_lines(said: str) -> list[str]:
+    """What the hooks said of what they refuse, without cookiecutter's words around it."""
+    return [line for line in said.splitlines() if line.startswith("error: ")]
+
+
+def copy_template(folder: Path) -> None:
+    """Copy the template, as it is in the working tree, without what git ignores and without its history."""
+    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", folder=TEMPLATE)
+    assert listed.returncode == 0, listed.stdout
+    for name in listed.stdout.split("\0")[:-1]:
+        if (TEMPLATE / name).is_file():  # not in git only
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TEMPLATE / name, folder / name)
 
 
 def package_sources(project: Path) -> dict[str, str]:

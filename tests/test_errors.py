@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import TEMPLATE, own_environment, run
+from conftest import TEMPLATE, WITHOUT_NETWORK, error_lines, own_environment, run
 
 COOKIECUTTER = Path(sys.executable).with_name("cookiecutter")
-WITHOUT_NETWORK = ("unshare", "--user", "--map-root-user", "--net")
 
 
 @pytest.mark.parametrize("answered", [0, 3, 6])
@@ -79,7 +78,7 @@ def test_a_cookiecutter_that_is_too_old_is_refused(tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     result = run(old, "--no-input", TEMPLATE, folder=tmp_path / "made")
     assert result.returncode != 0
-    errors = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
+    errors = error_lines(result.stdout)
     assert errors == [
         "error: this cookiecutter is too old for the template: pip install --upgrade cookiecutter (2.1 or newer)"
     ]

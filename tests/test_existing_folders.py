@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TEMPLATE, bake, run
+from conftest import TEMPLATE, bake, error_lines, run
 
 DOCUMENT = (TEMPLATE / "docs/existing-folder.md").read_text(encoding="utf-8")
 # Of the template's names: files that all projects have, and files that an answer brings.
@@ -101,7 +101,7 @@ def check_refused(folder: Path, reason: str, *options: str, answers: tuple[str, 
     mine = contents(folder)
     result = cookiecutter(folder, "--overwrite-if-exists", *options, answers=answers)
     assert result.returncode != 0
-    errors = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
+    errors = error_lines(result.stdout)
     assert len(errors) == 1, result.stdout
     assert reason in errors[0]
     assert contents(folder) == mine

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PYTHON, TEMPLATE, bake, run
+from conftest import PYTHON, TEMPLATE, bake, error_lines, run
 
 
 def cookiecutter(folder: Path, *answers: str):
@@ -45,7 +45,7 @@ def cookiecutter(folder: Path, *answers: str):
 def test_a_bad_answer_is_refused_and_nothing_is_left(tmp_path: Path, answer: str, reason: str) -> None:
     result = cookiecutter(tmp_path, answer)
     assert result.returncode != 0
-    errors = [line for line in result.stdout.splitlines() if line.startswith("error: ")]
+    errors = error_lines(result.stdout)
     assert len(errors) == 1, result.stdout
     assert reason in errors[0]
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ import hatchling.build
 import pexpect
 import pytest
 import yaml
-from conftest import QUESTIONS, TEMPLATE, bake, run
+from conftest import QUESTIONS, TEMPLATE, bake, error_lines, run
 from cookiecutter.exceptions import FailedHookException, OutputDirExistsException, UndefinedVariableInTemplate
 from cookiecutter.main import cookiecutter
 from hypothesis import HealthCheck, given, settings
@@ -222,7 +222,7 @@ def test_an_answer_is_refused_or_shown_as_it_was_typed(
             assert typed["project_slug"].strip() in ("", "/", "..", ".")
             assert_nothing_is_left(folder)
         except FailedHookException:
-            errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+            errors = error_lines(capfd.readouterr().err)
             assert len(errors) == 1
             assert_nothing_is_left(folder, but="a" if typed["project_slug"] == "a/b" else "")
         else:

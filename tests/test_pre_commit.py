@@ -1,15 +1,13 @@
 """The template's own pre-commit hooks."""
 
-import shutil
 from pathlib import Path
 
-from conftest import TEMPLATE, run
+from conftest import copy_template, run
 
 
 def test_the_hooks_run_on_every_file_and_change_none(tmp_path: Path) -> None:
     folder = tmp_path / "template"
-    ignored = shutil.ignore_patterns(".git", ".*_cache", ".nox", ".venv", "__pycache__", "my-ray-project")
-    shutil.copytree(TEMPLATE, folder, ignore=ignored)
+    copy_template(folder)
     for command in (("init", "--quiet"), ("add", "--all")):
         assert run("git", *command, folder=folder).returncode == 0
     result = run("pre-commit", "run", "--all-files", "--color=never", folder=folder, PRE_COMMIT_HOME=str(tmp_path))

@@ -2,13 +2,11 @@
 
 import os
 import re
-import shutil
-import subprocess
 import tempfile
 import urllib.request
 from pathlib import Path
 
-from conftest import PYTHON, TEMPLATE, run
+from conftest import PYTHON, TEMPLATE, WITHOUT_NETWORK, copy_template, run
 
 COMMANDS = re.findall(r"^    (python3 -m venv .*)$", (TEMPLATE / "README.md").read_text(), re.MULTILINE)
 
@@ -22,7 +20,8 @@ def test_ci_runs_the_command_for_the_tests() -> None:
 
 
 def test_the_command_for_the_demo(tmp_path: Path) -> None:
-    copy = copy_template(tmp_path)
+    copy = tmp_path / "ray-template"
+    copy_template(copy)
     first = run("bash", "-c", COMMANDS[0], folder=copy)
     print(first.stdout)
     assert first.returncode == 0
@@ -55,9 +54,6 @@ def test_the_command_for_the_demo(tmp_path: Path) -> None:
     assert read_all(copy / "my-ray-project/outputs/demo/predictions") == predictions
 
 
-WITHOUT_NETWORK = ["unshare", "--user", "--map-root-user", "--net", "bash", "-e", "-c"]
-
-
 def test_the_command_for_the_demo_without_a_network() -> None:
     """docs/teacher.md: wheels collected on one machine are all that another needs. Two minutes, half a gigabyte."""
     page = (TEMPLATE / "docs/teacher.md").read_text()
@@ -69,7 +65,8 @@ def test_the_command_for_the_demo_without_a_network() -> None:
     collect = re.sub(r"python_version=[\d.]+", f"python_version={PYTHON}", collect)
     with tempfile.TemporaryDirectory() as folder:
         workshop = Path(folder) / "workshop"
-        copy = copy_template(workshop)
+        copy = workshop / "ray-template"
+        copy_template(copy)
         # No index of PyTorch's may be in reach, and it is asked for each package: asked once is enough.
         collected = run("bash", "-e", "-c", collect, folder=workshop, PIP_RETRIES="0")
         assert collected.returncode == 0, collected.stdout
@@ -77,25 +74,11 @@ def test_the_command_for_the_demo_without_a_network() -> None:
         assert all(path.suffix == ".whl" for path in (workshop / "wheelhouse").iterdir())
 
         settings = f"ip link set lo up\n{settings}\ncd ray-template\n{COMMANDS[0]}"
-        demo = run(*WITHOUT_NETWORK, settings, folder=workshop, UV_CACHE_DIR=f"{folder}/cache")
+        demo = run(*WITHOUT_NETWORK, "bash", "-e", "-c", settings, folder=workshop, UV_CACHE_DIR=f"{folder}/cache")
         print(demo.stdout)
         assert demo.returncode == 0
         assert "Accuracy on 360 held-out rows: " in demo.stdout
         assert (copy / "my-ray-project/outputs/demo/predictions").is_dir()
-
-
-def copy_template(folder: Path) -> Path:
-    copy = folder / "ray-template"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=TEMPLATE,
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    for name in listed.stdout.decode().split("\0")[:-1]:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(TEMPLATE / name, copy / name)
-    return copy
 
 
 def cpu_build_can_be_had() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TEMPLATE, run
+from conftest import TEMPLATE, copy_template, error_lines, run
 
 RELEASED = "88746ab577cd72baaf8240d6620852411bab3da3"  # 0.1.0, which has no tag
 PROJECT = "{{cookiecutter.project_slug}}"
@@ -71,12 +71,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         # `cruft check` clones without the files' contents, which never ends where the clone is of a shallow one.
         start = ("init", "--quiet", clone) if shallow else ("clone", "--quiet", TEMPLATE, clone)
         do("git", *start, folder=folder)
-        listed = do("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", folder=TEMPLATE)
         empty(clone)
-        for name in listed.split("\0")[:-1]:
-            if (TEMPLATE / name).is_file():  # not in git only
-                (clone / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(TEMPLATE / name, clone / name)
+        copy_template(clone)
         shutil.copytree(clone, folder / "present", ignore=shutil.ignore_patterns(".git"))
         make_older(clone)
         commit(clone)
@@ -286,7 +282,7 @@ def test_replay_of_answers_that_do_not_fit_is_refused(
             (tmp_path / "ray-template").symlink_to(template)
         again = run("bash", "-c", f"cd again && cookiecutter --replay '{where}'", folder=tmp_path)
         assert again.returncode != 0
-        errors = [line for line in again.stdout.splitlines() if line.startswith("error: ")]
+        errors = error_lines(again.stdout)
         assert len(errors) == 1, again.stdout
         assert errors[0].startswith(f"error: {name}={value} is of another version of the template")
         assert list((tmp_path / "again").iterdir()) == []

@@ -12,7 +12,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import QUESTIONS, TEMPLATE, run
+from conftest import QUESTIONS, TEMPLATE, copy_template, run
 from cookiecutter.main import cookiecutter
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -123,8 +123,7 @@ def workflows(folder: Path) -> list[Path]:
 
 def copy(folder: Path, github: Path) -> Path:
     """The template, with actions at hashes that its repositories here have, a hook of pre-commit, and a held pin."""
-    ignored = shutil.ignore_patterns(".git", ".*_cache", ".nox", ".venv", "__pycache__", "my-ray-project")
-    shutil.copytree(TEMPLATE, folder, ignore=ignored)
+    copy_template(folder)
     for file in workflows(folder):
         text = file.read_text()
         for name, commit, tag in PINNED_ACTION.findall(text):
