@@ -17,9 +17,10 @@ from conftest import Example, run_cli
 from {{ cookiecutter.__package_name }} import inference, inputs, predictor, settings, watch
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.inference import predict
+from {{ cookiecutter.__package_name }}.preflight import Plan
 from {{ cookiecutter.__package_name }}.run_folder import RunFolder
 from {{ cookiecutter.__package_name }}.runtime import ray_session
-from {{ cookiecutter.__package_name }}.workers import Batch, PredictBatch, decode_row
+from {{ cookiecutter.__package_name }}.workers import Batch, PredictBatch, Trial, decode_row
 
 
 def read_predictions(output: Path) -> pd.DataFrame:
@@ -105,6 +106,14 @@ def test_the_default_plan_runs_whatever_the_machine_has(example: Example, tmp_pa
             run = tmp_path / f"{number}"
             assert predict(str(few), str(example.checkpoint), str(run), concurrency=concurrency)["failed"] == 0
             assert len(read_predictions(run)) == 30
+
+
+def test_every_predictor_gets_as_many_blocks_as_another() -> None:
+    trial = Trial("cpu", None, {}, "numpy", 16, 0.003, 2 / 272, 150_528, 0)  # a block of 272 rows takes two seconds
+    plan = Plan(2, 2, 1, 0, 3)
+    assert inference._rows_per_block(trial, plan, 4096) == 256  # 8 blocks each, where 272 would leave 16 rows over
+    assert inference._rows_per_block(trial, plan, 100) == 13  # so few that a batch is not filled
+    assert inference._rows_per_block(trial, plan, 1) == 1
 
 
 class FailsOnOdd:

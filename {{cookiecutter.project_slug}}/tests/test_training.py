@@ -14,11 +14,13 @@ import psutil
 import pytest
 from conftest import PACKAGE, Example, run_cli
 
+from {{ cookiecutter.__package_name }} import watch
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.evaluation import evaluate
 from {{ cookiecutter.__package_name }}.model import CHECKPOINT_FILE
+from {{ cookiecutter.__package_name }}.runtime import ray_session
 from {{ cookiecutter.__package_name }}.train_loop import DEFAULTS, SEARCH_SPACE
-from {{ cookiecutter.__package_name }}.training import configure
+from {{ cookiecutter.__package_name }}.training import configure, train
 
 EPOCHS = 30
 
@@ -102,6 +104,18 @@ def test_a_training_goes_on_after_its_worker_and_its_driver_were_killed(example:
 def train_workers(driver: int) -> list[psutil.Process]:
     processes = psutil.Process(driver).children(recursive=True)
     return [each for each in processes if "RayTrainWorker" in " ".join(each.cmdline())]
+
+
+def test_a_training_says_how_it_comes_along(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch, "PATIENCE", 0.2)
+    with ray_session(num_cpus=3):
+        train(str(example.manifest), tmp_path / "run", parameters={"epochs": 4})
+    printed = capsys.readouterr().out
+    # While Ray Train starts, and then.
+    assert re.search(r"^No epoch ended for 0 s\. Free: \d of 3 CPUs\.$", printed, re.MULTILINE)
+    assert re.search(r"^Progress: epoch \d+, .*validation_loss [\d.e-]+", printed, re.MULTILINE)
 
 
 def test_a_tuning_goes_on_after_a_kill_and_train_takes_its_best(example: Example, tmp_path: Path) -> None:

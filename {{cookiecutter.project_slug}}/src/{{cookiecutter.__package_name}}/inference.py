@@ -171,10 +171,13 @@ def _try_first(plan: Plan, rows: Input, batch_size: int | None, checkpoint: str)
 
 
 def _rows_per_block(trial: Trial, plan: Plan, rows: int) -> int:
-    """So many that a block is a short piece of work, and that every predictor gets some; a multiple of the batch."""
+    """So many that a block is a short piece of work; whole batches, and as many blocks for one predictor as another."""
     in_time = SECONDS_PER_BLOCK / max(trial.decode_seconds, trial.predict_seconds)
-    size = int(min(in_time, BYTES_PER_BLOCK / trial.row_bytes, math.ceil(rows / plan.largest / 4)))
-    return max(1, size if size < trial.batch_size else size - size % trial.batch_size)
+    most = max(1, int(min(in_time, BYTES_PER_BLOCK / trial.row_bytes, math.ceil(rows / plan.largest / 4))))
+    unit = trial.batch_size if most >= trial.batch_size else 1
+    # With a block more for one of them the others would stand idle at the end.
+    blocks = plan.largest * math.ceil(rows / (most - most % unit) / plan.largest)
+    return math.ceil(rows / blocks / unit) * unit
 
 
 def _predictor_digest() -> str:

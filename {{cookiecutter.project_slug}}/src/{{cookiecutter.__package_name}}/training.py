@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .folders import check_claim, write_whole
 from .inputs import Input, find_input
 from .model import CHECKPOINT_FILE
 from .preflight import check_training, cluster_nodes
+from .progress import follow
 from .train_loop import DEFAULTS, Trainer, train_loop
 from .training_state import BEST, HISTORY, METRIC, TrainingState
 from .workers import column_names, decode_row, predictor_class
@@ -73,7 +75,8 @@ def train(
         checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
         failure_config=ray.train.FailureConfig(max_failures=2),  # of a worker, each of which is made again
     )
-    result = make_trainer(configuration, datasets, num_workers, use_gpu, run_config).fit()
+    with follow(output / "ray_train") if num_workers else nullcontext():
+        result = make_trainer(configuration, datasets, num_workers, use_gpu, run_config).fit()
     assert result.checkpoint
     with result.checkpoint.as_directory() as folder:
         epochs = json.loads((Path(folder) / HISTORY).read_text())

@@ -15,6 +15,7 @@ from . import plots, settings
 from .folders import check_claim, write_whole
 from .inputs import find_input
 from .preflight import check_training, cluster_nodes, trials_at_once
+from .progress import follow
 from .train_loop import SEARCH_SPACE
 from .training import configure, make_trainer, read_splits
 from .training_state import HISTORY, METRIC
@@ -103,7 +104,8 @@ def tune_parameters(
             ),
             run_config=tune.RunConfig(name="ray_tune", storage_path=str(output), verbose=0),
         )
-    grid = tuner.fit()
+    with follow(output / "ray_train"):
+        grid = tuner.fit()
     if grid.errors:
         raise grid.errors[0]
     table, curves = [], []
