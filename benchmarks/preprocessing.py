@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from my_ray_project.data import write_raw_data
 
 HERE = Path(__file__).parent
+FIGURES = ("seconds", "peak_bytes", "rows")
 CGROUPS = Path("/sys/fs/cgroup/memory")  # of version 1; where it is version 2, memory.max in a group of its own
 
 
@@ -85,7 +86,7 @@ def compare(folder: Path, sizes: list[int]) -> None:
             result = run(engine, folder / f"raw-{size}", folder / f"{engine}-{size}")
             assert result["code"] == 0, result
             assert result["rows"] == samples, result
-            results.append({"megabytes": size, "way": engine, **result})
+            results.append({"megabytes": size, "way": engine, **{name: result[name] for name in FIGURES}})
             print(f"| {size} | {engine} | {result['seconds']:.1f} | {result['peak_bytes'] / 2**30:.2f} |", flush=True)
     (HERE / "results" / "preprocessing.json").write_text(json.dumps(results, indent=1) + "\n")
 
