@@ -1,6 +1,7 @@
 """Training and tuning on a real Ray: what they leave, and how they go on after real kills."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from {{ cookiecutter.__package_name }}.model import CHECKPOINT_FILE
 from {{ cookiecutter.__package_name }}.runtime import ray_session
 from {{ cookiecutter.__package_name }}.train_loop import DEFAULTS, SEARCH_SPACE
 from {{ cookiecutter.__package_name }}.training import configure, train
+from {{ cookiecutter.__package_name }}.training_state import loss, read_epochs
 
 EPOCHS = 30
 
@@ -38,12 +40,6 @@ def wait_for(condition: Callable[[], Any], process: "subprocess.Popen[str]", sec
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.05)
     return found
-
-
-def epochs_in(folder: Path) -> list[dict[str, Any]]:
-    """The epochs of the newest whole checkpoint in Ray Train's folder."""
-    histories = [json.loads(path.read_text() or "[]") for path in folder.glob("checkpoint_*/epochs.json")]
-    return max(histories, key=len, default=[])
 
 
 def test_what_a_training_leaves(example: Example) -> None:
@@ -68,9 +64,30 @@ def test_a_finished_training_is_left_alone_and_another_refused(example: Example,
     assert example.checkpoint.stat().st_mtime_ns == before
 
 
+def test_an_epoch_that_diverged_is_not_the_best() -> None:
+    epochs = [{"epoch": 1, "validation_loss": math.nan}, {"epoch": 2, "validation_loss": 0.5}]
+    assert min(epochs, key=loss)["epoch"] == 2
+
+
+def test_a_checkpoint_that_a_kill_left_half_written_is_passed_over(tmp_path: Path) -> None:
+    for name, text in (("checkpoint_1", '[{"epoch": 1}]'), ("checkpoint_2", '[{"epoch": 1}, {"ep')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "epochs.json").write_text(text)
+    (tmp_path / "checkpoint_3").mkdir()
+    assert read_epochs(tmp_path) == [{"epoch": 1}]
+
+
 def test_a_parameter_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UserError, match="there is no parameter learning_speed: they are "):
         configure({"learning_speed": 1})
+
+
+def test_a_manifest_without_splits_is_refused(example: Example, tmp_path: Path) -> None:
+    pd.read_parquet(example.manifest).drop(columns="split").to_parquet(tmp_path / "manifest.parquet")
+    arguments = ["train", "--num-workers", "0", "--input", tmp_path / "manifest.parquet", "--output", tmp_path / "run"]
+    refused = run_cli(*arguments)
+    assert refused.returncode == 2
+    assert "error: --input is not what `preprocess` writes: No match for FieldRef.Name(split)" in refused.stderr
 
 
 @pytest.mark.parametrize("command", ["train", "tune"])
@@ -86,13 +103,13 @@ def test_a_training_goes_on_after_its_worker_and_its_driver_were_killed(example:
     arguments += ["--output", tmp_path / "run"]
     checkpoints = tmp_path / "run" / "ray_train"
     with start(*arguments) as process:
-        wait_for(lambda: epochs_in(checkpoints), process)
+        wait_for(lambda: read_epochs(checkpoints), process)
         (worker,) = wait_for(lambda: train_workers(process.pid), process)
         worker.kill()
-        at_kill = len(epochs_in(checkpoints))
-        wait_for(lambda: len(epochs_in(checkpoints)) > at_kill, process)  # another worker goes on
+        at_kill = len(read_epochs(checkpoints))
+        wait_for(lambda: len(read_epochs(checkpoints)) > at_kill, process)  # another worker goes on
         process.kill()
-    before = epochs_in(checkpoints)
+    before = read_epochs(checkpoints)
     assert 1 < len(before) < EPOCHS
     again = run_cli(*arguments)
     assert again.returncode == 0, again.stderr
@@ -122,7 +139,10 @@ def test_a_tuning_goes_on_after_a_kill_and_train_takes_its_best(example: Example
     arguments = ["tune", "--input", example.manifest, "--output", tmp_path / "tuning", "--trials", 2, "--epochs", 3]
     trials = tmp_path / "tuning" / "ray_train"
     with start(*arguments) as process:
-        wait_for(lambda: any(map(epochs_in, trials.glob("*"))), process)
+        wait_for((tmp_path / "tuning" / "ray_tune" / "tuner.pkl").exists, process)
+        process.kill()  # before Ray Tune noted any trial
+    with start(*arguments) as process:
+        wait_for(lambda: any(map(read_epochs, trials.glob("*"))), process)
         process.kill()
     assert not (tmp_path / "tuning" / "best_parameters.json").exists()
     again = run_cli(*arguments)

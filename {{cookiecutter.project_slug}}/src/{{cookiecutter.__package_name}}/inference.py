@@ -60,7 +60,7 @@ def predict(
     Raises:
         UserError: the input, the plan or the output folder does not allow the run.
     """
-    started = started or time.time()
+    started, Watch.peak_memory = started or time.time(), 0
     checkpoint, output = absolute(checkpoint), absolute(output)  # a worker's folder may be another
     plan = plan_for_cluster(concurrency, num_cpus=num_cpus, num_gpus=num_gpus)
     rows = find_input(source)
@@ -171,7 +171,8 @@ def _try_first(plan: Plan, rows: Input, batch_size: int | None, checkpoint: str)
 
 
 def _rows_per_block(trial: Trial, plan: Plan, rows: int) -> int:
-    """So many that a block is a short piece of work; whole batches, and as many blocks for one predictor as another."""
+    """So many that a block is a short piece of work; whole batches, and, as near as these allow, as many blocks for one
+    predictor as for another."""
     in_time = SECONDS_PER_BLOCK / max(trial.decode_seconds, trial.predict_seconds)
     most = max(1, int(min(in_time, BYTES_PER_BLOCK / trial.row_bytes, math.ceil(rows / plan.largest / 4))))
     unit = trial.batch_size if most >= trial.batch_size else 1

@@ -45,6 +45,17 @@ class Input:
             return _open_parquet(self.files).head(8)
         return self.table.take(list(range(0, len(self.table), math.ceil(len(self.table) / 8))))
 
+    def count(self, column: str, value: str) -> int:
+        """How many rows of the Parquet files have `value` in `column`.
+
+        Raises:
+            UserError: they lack the column, or the files are no Parquet.
+        """
+        try:
+            return int(_open_parquet(self.files).count_rows(filter=pc.field(column) == value))
+        except pa.ArrowInvalid as problem:
+            raise UserError(f"--input is not what `preprocess` writes: {str(problem).splitlines()[0]}") from None
+
 
 def find_input(source: str) -> Input:
     """Find the rows to predict.

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from .training_state import METRIC
+from .training_state import METRIC, loss
 
 
 def draw_epochs(epochs: Sequence[dict[str, Any]], path: Path) -> None:
     """Losses and accuracies of each epoch, side by side, with the epoch that was chosen."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     numbers = [epoch["epoch"] for epoch in epochs]
-    best = min(epochs, key=lambda epoch: epoch[METRIC])["epoch"]
+    best = min(epochs, key=loss)["epoch"]
     for axes, kind in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for name in [name for name in epochs[0] if name.endswith(kind)]:
             axes.plot(numbers, [epoch[name] for epoch in epochs], marker=".", label=name.replace("_", " "))

@@ -1,14 +1,13 @@
 """Says how a training comes along: what its workers print stays in Ray's logs."""
 
-import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from . import watch
-from .training_state import HISTORY
+from .training_state import read_epochs
 
 
 @contextmanager
@@ -30,10 +29,11 @@ def follow(folder: Path) -> Iterator[None]:
 def _follow(folder: Path, ended: threading.Event) -> None:
     before = _newest_epochs(folder)
     while not ended.wait(watch.PATIENCE):
-        newest = _newest_epochs(folder)
+        newest = before | _newest_epochs(folder)
         for training in sorted(training for training, epoch in newest.items() if epoch != before.get(training)):
             trial = f"trial {training.name}, " if training != folder else ""
-            print("Progress: " + trial + ", ".join(f"{name} {value:.4g}" for name, value in newest[training].items()))
+            metrics = ", ".join(f"{name} {value:.4g}" for name, value in newest[training].items())
+            print(f"Progress: {trial}{metrics}", flush=True)
         if newest == before:
             print(f"No epoch ended for {watch.PATIENCE:.0f} s. {watch.free_resources()}.", flush=True)
         before = newest
@@ -41,10 +41,5 @@ def _follow(folder: Path, ended: threading.Event) -> None:
 
 def _newest_epochs(folder: Path) -> dict[Path, dict[str, Any]]:
     """The metrics of each training's newest epoch, by the folder of its checkpoints."""
-    newest: dict[Path, dict[str, Any]] = {}
-    for path in folder.rglob(f"checkpoint_*/{HISTORY}"):
-        with suppress(OSError, ValueError):  # it is being written, or removed
-            *_, last = json.loads(path.read_text())
-            training = path.parents[1]
-            newest[training] = max(newest.get(training, last), last, key=lambda epoch: epoch["epoch"])
-    return newest
+    epochs = {training: read_epochs(training) for training in [folder, *folder.glob("*")]}
+    return {training: each[-1] for training, each in epochs.items() if each}

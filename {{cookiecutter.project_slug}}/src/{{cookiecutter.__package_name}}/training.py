@@ -20,7 +20,7 @@ from .model import CHECKPOINT_FILE
 from .preflight import check_training, cluster_nodes
 from .progress import follow
 from .train_loop import DEFAULTS, Trainer, train_loop
-from .training_state import BEST, HISTORY, METRIC, TrainingState
+from .training_state import BEST, HISTORY, TrainingState, loss
 from .workers import column_names, decode_row, predictor_class
 
 Datasets = dict[str, ray.data.Dataset | Callable[[], ray.data.Dataset]]
@@ -45,7 +45,8 @@ def train(
             left it; after the end, nothing is done.
         parameters: what differs from `train_loop.DEFAULTS`.
         num_workers: Ray Train workers with a CPU each, and a GPU each if `settings.TRAIN_ON_GPU` and there are GPUs;
-            0 trains in this process, for tests, and after a kill from the beginning.
+            0 trains in this process, for tests, and after a kill from the beginning. All workers see as many rows:
+            of a split that does not divide, Ray Train leaves some out, fewer than there are workers.
 
     Returns:
         The content of metrics.json: what was asked, the metrics of every epoch, and those of the best one.
@@ -85,7 +86,7 @@ def train(
     if num_workers == 0:  # then the checkpoint lies in a temporary folder
         shutil.rmtree(result.checkpoint.path)
     plots.draw_epochs(epochs, output / "curve.png")
-    metrics = {**claim, "best": min(epochs, key=lambda epoch: epoch[METRIC]), "epochs": epochs}
+    metrics = {**claim, "best": min(epochs, key=loss), "epochs": epochs}
     write_whole(output / "metrics.json", metrics)
     return metrics
 
@@ -118,9 +119,11 @@ def make_trainer(
 
 def _train_on_worker(configuration: dict[str, Any], *, keep_folder: bool) -> None:
     state = TrainingState()
-    train_loop(configuration, state)
-    if not keep_folder:
-        shutil.rmtree(state.folder)
+    try:
+        train_loop(configuration, state)
+    finally:
+        if not keep_folder:
+            shutil.rmtree(state.folder)
 
 
 def read_splits(rows: Input) -> Datasets:
@@ -132,13 +135,17 @@ def _read_split(rows: Input, split: str) -> ray.data.Dataset:
     dataset: ray.data.Dataset = ray.data.read_parquet(rows.files)
     dataset.context.execution_options.preserve_order = True  # or a seed would shuffle other rows each time
     dataset = dataset.filter(expr=col("split") == split)
+    given = rows.count("split", split)
     predictor = predictor_class()
     if decode := getattr(predictor, "decode", None):
         labelled = partial(_decode_labelled, folder=rows.folder, decode=decode, blank=predictor.blank)
         dataset = dataset.map(labelled).filter(expr=col("error") == "")
     dataset = dataset.select_columns([*column_names(predictor.blank), "label"]).materialize()
-    if dataset.count() == 0:
+    usable = dataset.count()
+    if usable == 0:
         raise UserError(f'the manifest has no row with the split "{split}" that can be used')
+    if usable < given:
+        print(f"{given - usable} of {given} rows of the split {split} can't be decoded: training goes without them.")
     return dataset
 
 

@@ -1,9 +1,11 @@
 """What a training knows of itself: its last model and its best one, and the metrics of every epoch."""
 
 import json
+import math
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,21 @@ import ray.train
 
 METRIC = "validation_loss"  # chooses the best epoch, and the best of Ray Tune's trials; the less, the better
 BEST, HISTORY = "best", "epochs.json"
+
+
+def loss(epoch: Mapping[str, Any]) -> float:
+    """What chooses, of an epoch's metrics: one that is no number, of a model that diverged, is the worst."""
+    value = float(epoch[METRIC])
+    return math.inf if math.isnan(value) else value
+
+
+def read_epochs(folder: Path) -> list[dict[str, Any]]:
+    """The epochs of a training, those of before a kill too, from the newest whole checkpoint in Ray Train's folder."""
+    histories: list[list[dict[str, Any]]] = [[]]
+    for checkpoint in folder.glob("checkpoint_*"):
+        with suppress(OSError, ValueError):  # it is being written or removed, or a kill left it half-written
+            histories.append(json.loads((checkpoint / HISTORY).read_text()))
+    return max(histories, key=len)
 
 
 class TrainingState:
@@ -35,7 +52,7 @@ class TrainingState:
             metrics: of the epoch and of all workers; one of them is `METRIC`.
             save: writes the model, and what else the training needs to go on, into the folder that it is given.
         """
-        best = metrics[METRIC] < min((epoch[METRIC] for epoch in self.epochs), default=float("inf"))
+        best = not self.epochs or loss(metrics) < min(map(loss, self.epochs))
         self.epochs.append({"epoch": len(self.epochs) + 1, **metrics})
         checkpoint = None
         if ray.train.get_context().get_world_rank() == 0:

@@ -18,7 +18,7 @@ from .preflight import check_training, cluster_nodes, trials_at_once
 from .progress import follow
 from .train_loop import SEARCH_SPACE
 from .training import configure, make_trainer, read_splits
-from .training_state import HISTORY, METRIC
+from .training_state import METRIC, loss, read_epochs
 
 BEST_PARAMETERS = "best_parameters.json"
 METRICS = (METRIC, "validation_accuracy", "test_accuracy")
@@ -80,9 +80,9 @@ def tune_parameters(
         tune.report(result.metrics)  # once more: a trial that was killed after its last epoch reports no other
 
     trainable = tune.with_resources(trial, {"CPU": 0.01})  # it only waits: the workers that it starts ask for theirs
-    experiment = str(output / "ray_tune")
-    if tune.Tuner.can_restore(experiment):
-        tuner = tune.Tuner.restore(experiment, trainable, resume_unfinished=True, restart_errored=True)
+    experiment = output / "ray_tune"
+    if any(experiment.glob("experiment_state-*.json")):  # before there is one, Ray Tune could not go on
+        tuner = tune.Tuner.restore(str(experiment), trainable, resume_errored=True)
     else:
         tuner = tune.Tuner(
             trainable,
@@ -111,20 +111,14 @@ def tune_parameters(
     table, curves = [], []
     for number in range(len(grid)):
         result: Any = grid[number]
-        epochs = _epochs_of(output / "ray_train" / result.metrics["trial_id"])
+        epochs = read_epochs(output / "ray_train" / result.metrics["trial_id"])
         curves.append([epoch[METRIC] for epoch in epochs])
-        best = min(epochs, key=lambda epoch: epoch[METRIC])
+        best = min(epochs, key=loss)
         drawn = {name: result.config[name] for name in SEARCH_SPACE}
         table.append({**drawn, "epochs": len(epochs), **{name: best[name] for name in METRICS}})
-    table.sort(key=lambda row: row[METRIC])
+    table.sort(key=loss)
     summary = {**claim, "table": table}
     plots.draw_trials(curves, output / "trials.png")
     write_whole(output / "trials.json", summary)
     write_whole(output / BEST_PARAMETERS, {name: table[0][name] for name in SEARCH_SPACE})
     return summary
-
-
-def _epochs_of(trial: Path) -> list[dict[str, Any]]:
-    """The epochs of a trial, those of before a kill too, from its last checkpoint."""
-    histories: list[list[dict[str, Any]]] = [json.loads(path.read_text()) for path in trial.glob(f"*/{HISTORY}")]
-    return max(histories, key=len)

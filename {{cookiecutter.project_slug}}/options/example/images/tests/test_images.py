@@ -182,6 +182,18 @@ def test_too_many_failures_end_with_exit_code_1(example: Example, tmp_path: Path
     assert errors["broken"].startswith("decode: UnidentifiedImageError")
 
 
+def test_a_training_says_which_rows_it_goes_without(example: Example, tmp_path: Path) -> None:
+    manifest = pd.read_parquet(example.manifest)
+    training = manifest.index[manifest["split"] == "train"]
+    manifest.loc[training[:3], "path"] = "nowhere.png"
+    manifest.to_parquet(example.manifest.with_name("three-missing.parquet"))
+    (tmp_path / "parameters.json").write_text('{"epochs": 1}')
+    arguments = ["--num-workers", "0", "--parameters", tmp_path / "parameters.json", "--output", tmp_path / "run"]
+    finished = run_cli("train", "--input", example.manifest.with_name("three-missing.parquet"), *arguments)
+    assert finished.returncode == 0, finished.stderr
+    assert f"3 of {len(training)} rows of the split train can't be decoded" in finished.stdout
+
+
 def test_a_model_survives_its_checkpoint(tmp_path: Path) -> None:
     model = DigitClassifier(width=4).eval()
     save_model(model, tmp_path / "model.safetensors")
