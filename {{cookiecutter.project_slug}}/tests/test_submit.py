@@ -3,9 +3,12 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,56 @@ def test_logs_and_exit_codes_are_the_jobs(address: str, tmp_path: Path) -> None:
     ill = run_cli("submit", "--address", address, "--", "predict", *nothing)
     assert ill.returncode == 2, ill.stdout + ill.stderr
     assert "error: " in ill.stdout
+
+
+class Tunnel:
+    """Stands between `submit` and the dashboard as SSH does, and can break."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.removeprefix("http://").rpartition(":")
+        self.beyond = (host, int(port))
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.ends: list[socket.socket] = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        with suppress(OSError):  # the listener is closed: the end
+            while True:
+                near, far = self.listener.accept()[0], socket.create_connection(self.beyond)
+                self.ends += [near, far]
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=self.pump, args=ends, daemon=True).start()
+
+    @staticmethod
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        for each in self.ends:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        self.ends.clear()
+
+
+def test_a_tunnel_that_breaks_ends_nothing_and_repeats_nothing(address: str) -> None:
+    tunnel = Tunnel(address)
+    command = [sys.executable, "-m", PACKAGE, "submit", "--address", tunnel.address, "--", "doctor"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout
+        lines = [following.stdout.readline()]
+        tunnel.cut()
+        lines += following.stdout.readlines()
+    tunnel.listener.shutdown(socket.SHUT_RDWR)
+    tunnel.listener.close()
+    tunnel.cut()
+    assert following.returncode == 0, lines
+    assert len(lines) == len(set(lines)) > 3
+    assert any("python" in line.lower() for line in lines)
 
 
 def test_ctrl_c_leaves_the_job_running(address: str) -> None:

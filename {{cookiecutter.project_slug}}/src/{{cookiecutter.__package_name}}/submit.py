@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 PACKAGE = Path(__file__).parent
+PATIENCE = 60.0  # seconds in which a cluster may not answer: a tunnel breaks, a dashboard is busy
 DASHBOARD = "http://127.0.0.1:8265"  # where `ray dashboard` and `kubectl port-forward` bring the cluster's
 
 
@@ -50,6 +51,7 @@ def submit(command: Sequence[str], paths: Sequence[str], address: str | None = N
     if has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
+    from aiohttp import ClientError
     from ray.job_submission import JobSubmissionClient
 
     for name in ("dashboard_sdk", "job.sdk"):
@@ -69,22 +71,44 @@ def submit(command: Sequence[str], paths: Sequence[str], address: str | None = N
         print(f"Job {job} runs on {address}\n{hints}", file=sys.stderr, flush=True)
         if not follow:
             return 0
-        asyncio.run(_show_logs(client, job))
-        return _exit_code(client, job)
+        return _follow(client, job)
     except KeyboardInterrupt:
         print(f"\nThe job goes on.\n{hints}", file=sys.stderr)
         return 0
-    except (ConnectionError, RuntimeError):
+    except (OSError, RuntimeError, ClientError):
         raise UserError(f"{address} answers no more; the job may go on.\n{hints}") from None
 
 
-async def _show_logs(client: "JobSubmissionClient", job: str) -> None:
-    async for lines in client.tail_job_logs(job):
-        print(lines, end="", flush=True)
+def _follow(client: "JobSubmissionClient", job: str) -> int:
+    """Show the job's logs until it ends, through breaks of the connection of a minute and less; return its exit code.
 
+    Raises:
+        OSError, RuntimeError, aiohttp.ClientError: the cluster answers no more.
+    """
+    from aiohttp import ClientError
 
-def _exit_code(client: "JobSubmissionClient", job: str) -> int:
-    while not (info := client.get_job_info(job)).status.is_terminal():
+    shown = 0
+    lost: float | None = None  # since when nothing is heard
+
+    async def show() -> None:
+        nonlocal shown, lost
+        sent = 0  # the logs come from their beginning each time
+        async for text in client.tail_job_logs(job):
+            sent, lost = sent + len(text), None
+            if sent > shown:
+                print(text[shown - sent :], end="", flush=True)
+                shown = sent
+
+    while True:
+        try:
+            asyncio.run(show())
+            info, lost = client.get_job_info(job), None
+            if info.status.is_terminal():
+                break
+        except (OSError, RuntimeError, ClientError):
+            lost = lost or time.monotonic()
+            if time.monotonic() > lost + PATIENCE:
+                raise
         time.sleep(0.5)
     if info.driver_exit_code is None:
         print(f"error: the job is {info.status.lower()}: {info.message}", file=sys.stderr)
