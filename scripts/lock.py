@@ -15,7 +15,7 @@ from cookiecutter.prompt import prompt_for_config
 from cookiecutter.utils import create_env_with_context
 
 ROOT = Path(__file__).parents[1]
-CONSTRAINTS = ROOT / "{{cookiecutter.project_slug}}" / "constraints.txt"
+CONSTRAINTS = ROOT / "{{cookiecutter.__folder_name}}" / "constraints.txt"
 QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text())
 OLDEST_PYTHON = min(QUESTIONS["python_version"], key=lambda version: int(version.partition(".")[2]))
 

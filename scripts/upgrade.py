@@ -26,7 +26,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-MADE = ROOT / "{{cookiecutter.project_slug}}"
+MADE = ROOT / "{{cookiecutter.__folder_name}}"
 QUESTIONS = ROOT / "cookiecutter.json"
 RAY = (
     "{{ cookiecutter.__ray_version }}"  # as the made pyproject.toml has it; the version itself is in cookiecutter.json

@@ -12,7 +12,7 @@ import yaml
 from conftest import TEMPLATE, copy_template, error_lines, run
 
 RELEASED = "88746ab577cd72baaf8240d6620852411bab3da3"  # 0.1.0, which has no tag
-PROJECT = "{{cookiecutter.project_slug}}"
+PROJECT = "{{cookiecutter.__folder_name}}"
 PACKAGE = "src/{{cookiecutter.__package_name}}"
 DOCUMENT = (TEMPLATE / "docs/updating.md").read_text(encoding="utf-8")
 ANSWERS = {"project_slug": "digit-reader", "description": 'a "quoted" \\ text', "author_name": "it's 🚀"}

@@ -17,7 +17,7 @@ from cookiecutter.main import cookiecutter
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-MADE = "{{cookiecutter.project_slug}}"
+MADE = "{{cookiecutter.__folder_name}}"
 PINNED_ACTION = re.compile(r"uses: ([\w-]+/[\w-]+)[\w./-]*@([0-9a-f]{40}) # (v\S+)")
 NEWER = {  # beside the versions that the pins' floors name
     "ray": ["99.1.0"],

@@ -54,7 +54,7 @@ def test_the_schemas_find_nothing(house: Path) -> None:
 
 def test_the_python_is_the_only_answer_that_a_workflow_knows() -> None:
     """So that a project for each Python is every workflow that there is."""
-    made = TEMPLATE / "{{cookiecutter.project_slug}}"
+    made = TEMPLATE / "{{cookiecutter.__folder_name}}"
     assert not list(made.glob("options/**/.github"))
     for file in made.glob(".github/**/*.yml"):
         assert set(re.findall(r"cookiecutter\.(\w+)", file.read_text(encoding="utf-8"))) <= {"python_version"}, file
