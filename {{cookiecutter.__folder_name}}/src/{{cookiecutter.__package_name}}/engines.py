@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 ENGINES = {"modin": "modin.pandas", "pandas": "pandas"}
@@ -15,6 +16,8 @@ MODIN_PAYS_FROM = 300 * 2**20  # bytes of a file: on two cores pandas is faster 
 @contextmanager
 def engine(name: str, size: int) -> Iterator[Any]:
     """The module to call as `pandas`. What Modin leaves to pandas, in one piece on one machine, is said in a line.
+
+    Of the warnings of Modin and of what it uses, that is all that a reader can do something about.
 
     Args:
         name: "modin", which needs a running Ray, or it starts one with settings of its own, or "pandas".
@@ -31,8 +34,15 @@ def engine(name: str, size: int) -> Iterator[Any]:
         warnings.simplefilter("always")
         with modin.config.context(NPartitions=max(modin.config.CpuCount.get(), -(-size // PARTITION_BYTES))):
             yield import_module(ENGINES[name])
-    fallbacks = {
-        found[1] for each in caught if (found := re.search(r"`?([\w.<>]+)`?.*efaulting to pandas", str(each.message)))
-    }
-    if fallbacks:
+    messages = {str(each.message) for each in caught}
+    if fallbacks := {_left_to_pandas(message) for message in messages if "efaulting to pandas" in message}:
         print(f"Modin left this to pandas, in one piece: {', '.join(sorted(fallbacks))}.")
+    for each in caught:
+        if Path(each.filename).parent == Path(__file__).parent:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+
+
+def _left_to_pandas(message: str) -> str:
+    """What one of Modin's messages is about: most name a method between backquotes."""
+    method = re.search(r"`(.+?)`", message)
+    return method[1] if method else message.splitlines()[0]

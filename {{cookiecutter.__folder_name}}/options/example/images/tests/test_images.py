@@ -43,9 +43,12 @@ def test_the_data_is_written_once(raw: Path) -> None:
 class TestPreprocessing:
     """All of Modin's tests are in here, in one Ray: in a process, Modin does not outlive the first."""
 
-    def test_modin_and_pandas_write_the_same_manifest(self, raw: Path, tmp_path: Path) -> None:
+    def test_modin_and_pandas_write_the_same_manifest(
+        self, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         for engine in ("modin", "pandas"):
             assert preprocess(raw, tmp_path / f"{engine}.parquet", engine) == 1797
+        assert capsys.readouterr().out.count("faster with --engine pandas") == 1
         manifest = pd.read_parquet(tmp_path / "pandas.parquet")
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "modin.parquet"), manifest)
         assert manifest["id"].is_unique
@@ -58,7 +61,8 @@ class TestPreprocessing:
             (None, "is missing"),
             ("", "must have the columns"),
             ("file,digit\na.png,1\n", "must have the columns"),
-            ("file,label\na.png,one\n", "a whole number"),
+            ("file,label\na.png,1\nb.png,one\n", "line 3, column label: 'one' is not a whole number"),
+            ("file,label\na.png,\n", "line 2, column label: '' is not a whole number"),
             ("file,label\n", "has no rows"),
             ("file,label\n,1\n", "without a file"),
             ("file,label\na.png,1\na.png,2\n", "names a.png twice"),
@@ -72,6 +76,14 @@ class TestPreprocessing:
         with pytest.raises(UserError, match=reason):
             preprocess(tmp_path, tmp_path / "manifest.parquet", engine)
         assert not (tmp_path / "manifest.parquet").exists()
+
+
+def test_wrong_labels_are_one_line_on_the_screen(tmp_path: Path) -> None:
+    lines = [f"{number}.png,{number % 10}" for number in range(100)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *lines, "last.png,ten", ""]))
+    refused = run_cli("preprocess", "--input", tmp_path, "--output", tmp_path / "manifest.parquet")
+    assert refused.returncode == 2
+    assert refused.stderr == f"error: {tmp_path}/labels.csv line 102, column label: 'ten' is not a whole number\n"
 
 
 def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:

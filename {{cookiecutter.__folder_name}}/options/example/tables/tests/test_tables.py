@@ -1,5 +1,6 @@
 """The tables example: its data and their faults, its manifest, its model and its Predictor."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,8 +55,10 @@ class TestPreprocessing:
         [
             ("measurements.csv", "mean_area", "large", "line 3, column mean_area: 'large' is not a number"),
             ("measurements.csv", "taken_on", "05.03.2024", "column taken_on: '05.03.2024' is not a date"),
+            ("measurements.csv", "taken_on", "20240305", "column taken_on: '20240305' is not a date"),
             ("measurements.csv", "sample", "1.5", "column sample: '1.5' is not a whole number"),
             ("measurements.csv", "clinic", "east", "column clinic: 'east' is not in clinics.csv"),
+            ("clinics.csv", "clinic", "north", "line 3, column clinic: 'north' is there twice"),
             ("clinics.csv", "mm_per_pixel", "small", "line 3, column mm_per_pixel: 'small' is not a number"),
         ],
     )
@@ -71,6 +74,14 @@ class TestPreprocessing:
         with pytest.raises(UserError, match=reason):
             preprocess(tmp_path / "raw", tmp_path / "manifest.parquet", engine)
         assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_samples_are_the_same_by_their_number(raw: Path, tmp_path: Path) -> None:
+    shutil.copytree(raw, tmp_path / "raw")
+    last = (raw / "measurements.csv").read_text().splitlines()[-1]
+    with (tmp_path / "raw/measurements.csv").open("a") as file:
+        file.write(f"00{last}\n")
+    assert preprocess(tmp_path / "raw", tmp_path / "manifest.parquet", "pandas") == 569
 
 
 def test_sizes_are_what_they_were_before_the_clinics_measured_in_pixels(example: Example) -> None:

@@ -3,6 +3,7 @@
 Also here: `decode`, which training and inference share, so that both see the same pixels.
 """
 
+import csv
 import io
 import os
 from collections.abc import Mapping
@@ -45,8 +46,10 @@ def preprocess(raw: Path, manifest: Path, engine: str = "modin") -> int:
     with pandas_engine(engine, source.stat().st_size) as pd:  # the same code runs on either
         try:
             table = pd.read_csv(source, usecols=["file", "label"], dtype={"file": "str", "label": "int64"})
-        except ValueError as problem:  # pandas' parser errors are ValueErrors, too
-            raise UserError(f"{source} must have the columns file and label (a whole number): {problem}") from None
+        except ValueError as problem:  # pandas' parser errors are ValueErrors, too, and Ray's of them
+            _check_labels(source)
+            reason = str(getattr(problem, "cause", problem)).splitlines()[0]
+            raise UserError(f"{source} must have the columns file and label: {reason}") from None
         if len(table) == 0:
             raise UserError(f"{source} has no rows")
         if table["file"].isna().any():
@@ -63,6 +66,19 @@ def preprocess(raw: Path, manifest: Path, engine: str = "modin") -> int:
             target = partial if engine == "modin" else partial / "part-0000.snappy.parquet"
             table[["id", "path", "label", "split"]].to_parquet(target, index=False)
         return len(table)
+
+
+def _check_labels(source: Path) -> None:
+    """Look for the label that is no whole number, one by one, as pandas does not say which it was."""
+    with source.open(encoding="utf-8", errors="replace", newline="") as file:
+        reader = csv.DictReader(file)
+        for row in reader:
+            label = row.get("label", "0") or ""  # where there is no such column, pandas said so
+            try:
+                int(label)
+            except ValueError:
+                line = reader.line_num
+                raise UserError(f"{source} line {line}, column label: {label!r} is not a whole number") from None
 
 
 def decode(row: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator
-from datetime import date
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,9 @@ def _clean(pd: Any, raw: Path, manifest: Path, engine: str) -> int:
     table = pd.read_csv(raw / "measurements.csv", **options)[COLUMNS["measurements.csv"]]
     clinics = pd.read_csv(raw / "clinics.csv", **options)[COLUMNS["clinics.csv"]].astype({"mm_per_pixel": "float64"})
 
-    diagnosed = table[table["diagnosis"].isin(LABELS)]
+    if not clinics["clinic"].is_unique:
+        raise ValueError("a clinic is there twice")
+    diagnosed = table[table["diagnosis"].isin(LABELS)].astype({"sample": "int64"})
     once = diagnosed.drop_duplicates("sample")
     whole = once.merge(clinics, on="clinic", how="left")
     numbers = whole[MEASURES].replace({r"\s*px$": "", ",": "."}, regex=True).astype("float64")
@@ -69,7 +71,7 @@ def _clean(pd: Any, raw: Path, manifest: Path, engine: str) -> int:
     numbers[AREAS] = numbers[AREAS].mul(whole["mm_per_pixel"] ** 2, axis=0)
     taken, calibrated = (pd.to_datetime(whole[name], format="%Y-%m-%d") for name in ("taken_on", "calibrated_on"))
     numbers["days_since_calibration"] = (taken - calibrated).dt.days.astype("float64")
-    numbers.insert(0, "id", whole["sample"].astype("int64"))
+    numbers.insert(0, "id", whole["sample"])
     numbers.insert(1, "label", whole["diagnosis"])
     numbers.insert(2, "split", (numbers["id"] % 10).map(dict(enumerate(SPLIT_OF_TEN))))
     if whole["mm_per_pixel"].isna().any():
@@ -125,6 +127,8 @@ def _check_cells(raw: Path) -> None:
             for column in columns:
                 if trouble := _trouble(column, row.get(column, ""), clinics if name == "measurements.csv" else None):
                     raise UserError(f"{raw / name} line {line}, column {column}: {trouble}")
+            if name == "clinics.csv" and row["clinic"] in clinics:
+                raise UserError(f"{raw / name} line {line}, column clinic: {row['clinic']!r} is there twice")
             clinics.add(row["clinic"])
 
 
@@ -132,10 +136,8 @@ def _trouble(column: str, cell: str, clinics: set[str] | None) -> str:
     """What is wrong with a cell, if anything."""
     if column == "clinic":
         return f"{cell!r} is not in clinics.csv" if clinics is not None and cell not in clinics else ""
-    convert: Any = {"sample": int, "taken_on": date.fromisoformat, "calibrated_on": date.fromisoformat}.get(
-        column, float
-    )
-    kind = {int: "a whole number", float: "a number"}.get(convert, "a date such as 2024-12-31")
+    convert: Any = {"sample": int, "taken_on": _date, "calibrated_on": _date}.get(column, float)
+    kind = {int: "a whole number", float: "a number", _date: "a date such as 2024-12-31"}[convert]
     if column == "diagnosis" or (column in MEASURES and cell in MISSING):
         return ""
     try:
@@ -143,3 +145,7 @@ def _trouble(column: str, cell: str, clinics: set[str] | None) -> str:
     except ValueError:
         return f"{cell!r} is not {kind}"
     return ""
+
+
+def _date(cell: str) -> datetime:
+    return datetime.strptime(cell, "%Y-%m-%d")
