@@ -16,6 +16,7 @@ from conftest import Example, run_cli
 
 from {{ cookiecutter.__package_name }} import inference, inputs, predictor, settings, watch
 from {{ cookiecutter.__package_name }}.errors import UserError
+from {{ cookiecutter.__package_name }}.folders import lock
 from {{ cookiecutter.__package_name }}.inference import predict
 from {{ cookiecutter.__package_name }}.preflight import Plan
 from {{ cookiecutter.__package_name }}.run_folder import RunFolder
@@ -203,12 +204,8 @@ def test_a_model_that_can_do_nothing_any_more_breaks_the_run_off(monkeypatch: py
 
 def test_a_second_process_on_the_same_folder_is_refused(example: Example, tmp_path: Path) -> None:
     arguments = ["predict", "--input", example.manifest, "--checkpoint", example.checkpoint]
-    (tmp_path / "run").mkdir()
-    claim = {"input": "", "content of the input": "", "checkpoint": "", "batch size": 0}
-    first = RunFolder(str(tmp_path / "run"), claim)
-    first.open()
-    (tmp_path / "run" / "run.json").write_text("{}")
-    second = run_cli(*arguments, "--output", tmp_path / "run")
+    with lock(tmp_path / "run"):
+        second = run_cli(*arguments, "--output", tmp_path / "run")
     assert second.returncode == 2
     assert "another process is at work in it" in second.stderr
 

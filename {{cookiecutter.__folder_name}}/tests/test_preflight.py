@@ -65,9 +65,16 @@ def test_the_plan_reads_as_one_line() -> None:
 
 def test_training_that_never_could_start_is_refused() -> None:
     with pytest.raises(UserError, match="--num-workers 3"):
-        check_training([Node(2, 0)], num_workers=3, want_gpu=False)
-    assert check_training([Node(2, 0)], num_workers=2, want_gpu=True) is False
-    assert check_training([Node(2, 1)], num_workers=1, want_gpu=True) is True
+        check_training([Node(2, 0)], [], num_workers=3, want_gpu=False)
+    assert check_training([Node(2, 0)], [], num_workers=2, want_gpu=True) is False
+    assert check_training([Node(2, 1)], [], num_workers=1, want_gpu=True) is True
+
+
+def test_training_waits_for_machines_that_may_come_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_training([Node(0, 0)], [Node(2, 1)] * 2, num_workers=2, want_gpu=True) is True
+    assert "Waiting for the cluster to grow: --num-workers 2 needs a CPU and a GPU for each" in capsys.readouterr().out
+    with pytest.raises(UserError, match="room for 4"):
+        check_training([Node(0, 0)], [Node(2, 0)] * 2, num_workers=5, want_gpu=False)
 
 
 def test_machines_that_an_autoscaler_may_add_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from conftest import PACKAGE, Example, run_cli
 from {{ cookiecutter.__package_name }} import watch
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.evaluation import evaluate
+from {{ cookiecutter.__package_name }}.folders import lock
 from {{ cookiecutter.__package_name }}.model import CHECKPOINT_FILE
 from {{ cookiecutter.__package_name }}.runtime import ray_session
 from {{ cookiecutter.__package_name }}.train_loop import DEFAULTS, SEARCH_SPACE
 from {{ cookiecutter.__package_name }}.training import configure, train
 from {{ cookiecutter.__package_name }}.training_state import loss, read_epochs
+from {{ cookiecutter.__package_name }}.tuning import tune_parameters
 
 EPOCHS = 30
 
@@ -97,6 +100,15 @@ def test_more_workers_than_fit_are_refused_at_once(example: Example, tmp_path: P
     assert "--num-workers 1000 can't run: there is room for" in refused.stderr
 
 
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_a_second_process_on_the_same_folder_is_refused(example: Example, tmp_path: Path, command: str) -> None:
+    with lock(tmp_path / "run"):
+        second = run_cli(command, "--input", example.manifest, "--output", tmp_path / "run")
+    assert second.returncode == 2
+    assert "another process is at work in it" in second.stderr
+    assert [each.name for each in (tmp_path / "run").iterdir()] == [".lock"]
+
+
 def test_a_training_goes_on_after_its_worker_and_its_driver_were_killed(example: Example, tmp_path: Path) -> None:
     (tmp_path / "parameters.json").write_text(json.dumps({"epochs": EPOCHS}))
     arguments = ["train", "--input", example.manifest, "--parameters", tmp_path / "parameters.json"]
@@ -109,6 +121,7 @@ def test_a_training_goes_on_after_its_worker_and_its_driver_were_killed(example:
         at_kill = len(read_epochs(checkpoints))
         wait_for(lambda: len(read_epochs(checkpoints)) > at_kill, process)  # another worker goes on
         process.kill()
+    mark(checkpoints)
     before = read_epochs(checkpoints)
     assert 1 < len(before) < EPOCHS
     again = run_cli(*arguments)
@@ -116,6 +129,15 @@ def test_a_training_goes_on_after_its_worker_and_its_driver_were_killed(example:
     epochs = json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"]
     assert [epoch["epoch"] for epoch in epochs] == list(range(1, EPOCHS + 1))
     assert epochs[: len(before)] == before
+    assert epochs[0]["marked"]
+
+
+def mark(checkpoints: Path) -> None:
+    """Mark the first epoch of what a killed training left: one that begins anew would come to the same metrics."""
+    for history in checkpoints.glob("checkpoint_*/epochs.json"):
+        with suppress(ValueError):  # it was being written
+            first, *others = json.loads(history.read_text())
+            history.write_text(json.dumps([{**first, "marked": True}, *others]))
 
 
 def train_workers(driver: int) -> list[psutil.Process]:
@@ -123,12 +145,14 @@ def train_workers(driver: int) -> list[psutil.Process]:
     return [each for each in processes if "RayTrainWorker" in " ".join(each.cmdline())]
 
 
-def test_a_training_says_how_it_comes_along(
+def test_two_workers_train_and_say_how_they_come_along(
     example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(watch, "PATIENCE", 0.2)
     with ray_session(num_cpus=3):
-        train(str(example.manifest), tmp_path / "run", parameters={"epochs": 4})
+        metrics = train(str(example.manifest), tmp_path / "run", parameters={"epochs": 4}, num_workers=2)
+    assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2, 3, 4]
+    assert metrics["epochs"][-1]["validation_loss"] < metrics["epochs"][0]["validation_loss"]
     printed = capsys.readouterr().out
     # While Ray Train starts, and then.
     assert re.search(r"^No epoch ended for 0 s\. Free: \d of 3 CPUs\.$", printed, re.MULTILINE)
@@ -136,19 +160,22 @@ def test_a_training_says_how_it_comes_along(
 
 
 def test_a_tuning_goes_on_after_a_kill_and_train_takes_its_best(example: Example, tmp_path: Path) -> None:
-    arguments = ["tune", "--input", example.manifest, "--output", tmp_path / "tuning", "--trials", 2, "--epochs", 3]
+    arguments = ["tune", "--input", example.manifest, "--output", tmp_path / "tuning", "--trials", 2, "--epochs", 6]
     trials = tmp_path / "tuning" / "ray_train"
     with start(*arguments) as process:
         wait_for((tmp_path / "tuning" / "ray_tune" / "tuner.pkl").exists, process)
         process.kill()  # before Ray Tune noted any trial
     with start(*arguments) as process:
-        wait_for(lambda: any(map(read_epochs, trials.glob("*"))), process)
+        wait_for(lambda: any(len(read_epochs(each)) > 1 for each in trials.glob("*")), process)
         process.kill()
+    for each in trials.glob("*"):
+        mark(each)
     assert not (tmp_path / "tuning" / "best_parameters.json").exists()
     again = run_cli(*arguments)
     assert again.returncode == 0, again.stderr
     assert not re.search("WARNING|│", again.stdout + again.stderr)  # Ray's, of what a reader can do nothing about
-    assert len(list(trials.iterdir())) == 2  # those of before the kill, gone on with
+    assert len(list(trials.iterdir())) == 2  # those of before the kill
+    assert any("marked" in epoch for each in trials.iterdir() for epoch in read_epochs(each))  # and gone on with
     table = json.loads((tmp_path / "tuning" / "trials.json").read_text())["table"]
     drawn = [{name: row[name] for name in SEARCH_SPACE} for row in table]
     assert {name: DEFAULTS[name] for name in SEARCH_SPACE} in drawn
@@ -159,6 +186,13 @@ def test_a_tuning_goes_on_after_a_kill_and_train_takes_its_best(example: Example
     arguments = ["train", "--num-workers", "0", "--input", example.manifest, "--parameters", best]
     trained = run_cli(*arguments, "--output", tmp_path / "run")
     assert trained.returncode == 0, trained.stderr
+
+
+def test_the_workers_of_a_trial_may_hold_every_cpu(example: Example, tmp_path: Path) -> None:
+    with ray_session(num_cpus=2, dashboard=True):
+        arguments: dict[str, Any] = {"trials": 1, "parameters": {"epochs": 1}, "num_workers": 2}
+        tuned = tune_parameters(str(example.manifest), tmp_path / "tuning", **arguments)
+    assert [row["epochs"] for row in tuned["table"]] == [1]
 
 
 def test_a_seed_makes_a_training_repeatable(example: Example, tmp_path: Path) -> None:

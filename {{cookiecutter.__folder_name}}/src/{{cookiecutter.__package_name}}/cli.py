@@ -254,7 +254,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--parameters", type=Path, metavar="FILE", help=f"JSON, by name; default: {BEST_PARAMETERS_FILE}, if there"
     )
-    train.add_argument("--num-workers", type=int, default=1, metavar="N", help="0 trains in this process; default: 1")
+    train.add_argument(
+        "--num-workers", type=_whole_number, default=1, metavar="N", help="0 trains in this process; default: 1"
+    )
     train.set_defaults(run=run_train)
 
     predict = commands.add_parser("predict", help="predict every row of an input, each exactly once")
@@ -328,6 +330,12 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 up")
+    return int(text)
 
 
 def _positive_int(text: str) -> int:

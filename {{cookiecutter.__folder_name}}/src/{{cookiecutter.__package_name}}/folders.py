@@ -3,13 +3,16 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import filelock
 from upath import UPath
 
 from .errors import UserError
+
+LOCK = ".lock"
 
 
 def check_claim(
@@ -35,8 +38,25 @@ def check_claim(
                 change = f"{earlier.get(name)}, now {value}"
                 shown = "" if len(change) > 200 or "digest" in name else f": {change}"
                 raise UserError(f"--output {folder} holds {kind} with another {name}{shown}. Choose another folder")
-    elif folder.exists() and {each.name for each in folder.iterdir()} - own_files - {file, f"{file}.partial"}:
+    elif folder.exists() and {each.name for each in folder.iterdir()} - own_files - {LOCK, file, f"{file}.partial"}:
         raise UserError(f"--output {folder} holds other things than {kind}. Choose another folder")
+
+
+def lock(folder: Path | UPath) -> AbstractContextManager[Any]:
+    """Make the folder, and keep other processes out of it until the end of a `with`, or of this process.
+
+    An object store has no locks: there, nobody is kept out.
+
+    Raises:
+        UserError: another process is at work in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not isinstance(folder, Path):
+        return nullcontext()
+    try:
+        return filelock.FileLock(str(folder / LOCK)).acquire(timeout=0)
+    except filelock.Timeout:
+        raise UserError(f"--output {folder}: another process is at work in it") from None
 
 
 def write_whole(path: Path | UPath, content: Any) -> None:

@@ -18,6 +18,7 @@ import ray.data
 
 from . import settings
 from .errors import UserError
+from .folders import lock
 from .inputs import Input, absolute, find_input
 from .preflight import Plan, cluster_nodes, plan_for_cluster
 from .run_folder import RunFolder, file_digest
@@ -79,41 +80,42 @@ def predict(
     if finished := folder.summary():
         print(f"{output} holds this run, finished: nothing to do.")
         return finished
-    done = folder.open()
-    left = rows.without(done)
-    if len(done):
-        print(f"Going on: {len(done)} of {len(rows.ids)} rows are done.", flush=True)
-    summary: dict[str, Any] = {"rows_before": len(done), "seconds": 0.0, "rows_per_second": 0.0}
-    if len(left.ids):
-        trial = _try_first(plan, left, batch_size, checkpoint)
-        share = trial.predict_seconds / (trial.predict_seconds + trial.decode_seconds)
-        plan = plan_for_cluster(
-            concurrency,
-            num_cpus=plan.num_cpus,
-            num_gpus=plan.num_gpus,
-            predict_share=share,
-            memory=trial.memory,
-        )
-        print(f"Plan: {plan}.", flush=True)
-        if trial.device == "cpu" and (plan.num_gpus or settings.GPUS_PER_PREDICTOR):
-            reason = "Ray has GPUs, but torch sees none" if plan.num_gpus else "No GPU here"
-            print(f"{reason}: predicting on the CPU.")
-        rows_per_block = _rows_per_block(trial, plan, len(left.ids))
-        predictions = _pipeline(left, done, plan, trial, rows_per_block, checkpoint)
-        # Writing asks for no CPU: where decoders hold every one that is free, nothing would be written before the end.
-        predictions.write_parquet(
-            str(folder.predictions), mode=ray.data.SaveMode.APPEND, ray_remote_args={"num_cpus": 0}
-        )
-        summary |= {
-            **measure(predictions.get_stats_summary(), plan, len(left.ids), time.time() - started),
-            "plan": str(plan),
-            "rows_per_block": rows_per_block,
-            "batch_size": min(trial.batch_size, rows_per_block),
-            "device": trial.device,
-            "predictor_memory_bytes": trial.memory,
-        }
-    versions = {name: version(name) for name in ("ray", "torch", "pyarrow")}
-    return folder.close(rows.ids, {**summary, "peak_memory_bytes": Watch.peak_memory, "versions": versions})
+    with lock(folder.path):
+        done = folder.open()
+        left = rows.without(done)
+        if len(done):
+            print(f"Going on: {len(done)} of {len(rows.ids)} rows are done.", flush=True)
+        summary: dict[str, Any] = {"rows_before": len(done), "seconds": 0.0, "rows_per_second": 0.0}
+        if len(left.ids):
+            trial = _try_first(plan, left, batch_size, checkpoint)
+            share = trial.predict_seconds / (trial.predict_seconds + trial.decode_seconds)
+            plan = plan_for_cluster(
+                concurrency,
+                num_cpus=plan.num_cpus,
+                num_gpus=plan.num_gpus,
+                predict_share=share,
+                memory=trial.memory,
+            )
+            print(f"Plan: {plan}.", flush=True)
+            if trial.device == "cpu" and (plan.num_gpus or settings.GPUS_PER_PREDICTOR):
+                reason = "Ray has GPUs, but torch sees none" if plan.num_gpus else "No GPU here"
+                print(f"{reason}: predicting on the CPU.")
+            rows_per_block = _rows_per_block(trial, plan, len(left.ids))
+            predictions = _pipeline(left, done, plan, trial, rows_per_block, checkpoint)
+            # Writing asks for no CPU: where decoders hold every free one, nothing would be written before the end.
+            predictions.write_parquet(
+                str(folder.predictions), mode=ray.data.SaveMode.APPEND, ray_remote_args={"num_cpus": 0}
+            )
+            summary |= {
+                **measure(predictions.get_stats_summary(), plan, len(left.ids), time.time() - started),
+                "plan": str(plan),
+                "rows_per_block": rows_per_block,
+                "batch_size": min(trial.batch_size, rows_per_block),
+                "device": trial.device,
+                "predictor_memory_bytes": trial.memory,
+            }
+        versions = {name: version(name) for name in ("ray", "torch", "pyarrow")}
+        return folder.close(rows.ids, {**summary, "peak_memory_bytes": Watch.peak_memory, "versions": versions})
 
 
 def _pipeline(

@@ -165,28 +165,33 @@ def make_plan(
     return Plan(concurrency[0], min(concurrency[1], limit), num_cpus, num_gpus, total_cpus)
 
 
-def check_training(nodes: list[Node], num_workers: int, want_gpu: bool) -> bool:
-    """Check that Ray Train's workers, with a CPU each, can all be placed.
+def check_training(live: list[Node], to_come: list[Node], num_workers: int, want_gpu: bool) -> bool:
+    """Check that Ray Train's workers, with a CPU each, can all be placed, and say if machines are waited for.
 
     Returns:
-        Whether each of them can have a GPU as well: `want_gpu`, unless the cluster has none at all.
+        Whether each of them can have a GPU as well: `want_gpu`, unless the cluster can have none at all.
 
     Raises:
-        UserError: there is not room for all of them.
+        UserError: there is never room for all of them.
     """
-    use_gpu = want_gpu and any(node.gpus for node in nodes)
-    room = sum(_fits(node, 1, 1 if use_gpu else 0) for node in nodes)
+    use_gpu = want_gpu and any(node.gpus for node in [*live, *to_come])
+    room, kind = _room_for_workers([*live, *to_come], use_gpu), "a CPU and a GPU" if use_gpu else "a CPU"
     if num_workers > room:
-        kind = "a CPU and a GPU" if use_gpu else "a CPU"
         raise UserError(f"--num-workers {num_workers} can't run: there is room for {room} with {kind} each")
+    if num_workers > _room_for_workers(live, use_gpu):
+        print(f"Waiting for the cluster to grow: --num-workers {num_workers} needs {kind} for each.", flush=True)
     return use_gpu
 
 
 def trials_at_once(nodes: list[Node], num_workers: int, use_gpu: bool) -> int:
     """How many of Ray Tune's trials, with so many workers each, run beside one another; there is room for one."""
-    room = sum(_fits(node, 1, 1 if use_gpu else 0) for node in nodes)
     # A CPU stays free, for what feeds the workers.
-    return max(1, min(room, int(sum(node.cpus for node in nodes)) - 1) // num_workers)
+    most = min(_room_for_workers(nodes, use_gpu), int(sum(node.cpus for node in nodes)) - 1)
+    return max(1, most // num_workers)
+
+
+def _room_for_workers(nodes: list[Node], use_gpu: bool) -> int:
+    return sum(_fits(node, 1, 1 if use_gpu else 0) for node in nodes)
 
 
 def _fits(node: Node, num_cpus: float, num_gpus: float, memory: float = 0) -> int:

@@ -7,21 +7,18 @@
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
-import filelock
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
-from .errors import UserError
 from .folders import check_claim, write_whole
 from .inputs import read_ids
 
-OWN_FILES = {".lock", "predictions"}
+OWN_FILES = {"predictions"}
 
 
 def is_finished(path: str) -> bool:
@@ -44,7 +41,6 @@ class RunFolder:
         self.path = UPath(path)
         self.claim = claim
         self.predictions = self.path / "predictions"
-        self.lock = filelock.FileLock(str(self.path / ".lock"))
         bound = bool(self._files())
         check_claim(self.path, "run.json", claim, kind="a run of `predict`", own_files=OWN_FILES, bound=bound)
 
@@ -54,17 +50,7 @@ class RunFolder:
         return json.loads(path.read_text()) if path.exists() else None
 
     def open(self) -> pa.ChunkedArray:
-        """Claim the folder, remove files that a killed run left half-written, and return the ids that are done.
-
-        Raises:
-            UserError: another process is at work in it. (An object store has no locks: there, nothing is checked.)
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        if isinstance(self.path, Path):
-            try:
-                self.lock.acquire(timeout=0)  # the system frees it when this process ends, however it ends
-            except filelock.Timeout:
-                raise UserError(f"--output {self.path}: another process is at work in it") from None
+        """Claim the folder, which is locked; remove what a kill left half-written; return the ids that are done."""
         write_whole(self.path / "run.json", self.claim)
         files = []
         for file in self._files():
@@ -116,7 +102,6 @@ class RunFolder:
         failed = sum(len(each) - each.null_count for each in errors)
         whole = {"rows": len(ids), "failed": failed, **summary}
         write_whole(self.path / "summary.json", whole)
-        self.lock.release()
         return whole
 
 

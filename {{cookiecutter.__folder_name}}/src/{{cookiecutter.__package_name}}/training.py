@@ -14,10 +14,10 @@ from ray.data.expressions import col
 
 from . import plots, settings
 from .errors import UserError
-from .folders import check_claim, write_whole
+from .folders import check_claim, lock, write_whole
 from .inputs import Input, find_input
 from .model import CHECKPOINT_FILE
-from .preflight import check_training, cluster_nodes
+from .preflight import check_training, cluster_nodes, nodes_to_come
 from .progress import follow
 from .train_loop import DEFAULTS, Trainer, train_loop
 from .training_state import BEST, HISTORY, TrainingState, loss
@@ -64,31 +64,31 @@ def train(
         print(f"{output} holds this training, finished: nothing to do.")
         finished: dict[str, Any] = json.loads((output / "metrics.json").read_text())
         return finished
-    use_gpu = check_training(cluster_nodes(), num_workers, settings.TRAIN_ON_GPU)
+    use_gpu = check_training(cluster_nodes(), nodes_to_come(), num_workers, settings.TRAIN_ON_GPU)
     if settings.TRAIN_ON_GPU and not use_gpu:
         print("No GPU here: training on the CPU.")
-    datasets = read_splits(rows)
-    output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / "training.json", claim)
-    run_config = ray.train.RunConfig(
-        name="ray_train",  # Ray Train goes on from the last checkpoint that it finds under this name
-        storage_path=str(output),
-        checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-        failure_config=ray.train.FailureConfig(max_failures=2),  # of a worker, each of which is made again
-    )
-    with follow(output / "ray_train") if num_workers else nullcontext():
-        result = make_trainer(configuration, datasets, num_workers, use_gpu, run_config).fit()
-    assert result.checkpoint
-    with result.checkpoint.as_directory() as folder:
-        epochs = json.loads((Path(folder) / HISTORY).read_text())
-        shutil.copy(Path(folder) / BEST / CHECKPOINT_FILE, output / CHECKPOINT_FILE)
-        shutil.copy(Path(folder) / CHECKPOINT_FILE, output / f"last-{CHECKPOINT_FILE}")
-    if num_workers == 0:  # then the checkpoint lies in a temporary folder
-        shutil.rmtree(result.checkpoint.path)
-    plots.draw_epochs(epochs, output / "curve.png")
-    metrics = {**claim, "best": min(epochs, key=loss), "epochs": epochs}
-    write_whole(output / "metrics.json", metrics)
-    return metrics
+    with lock(output):
+        datasets = read_splits(rows)
+        write_whole(output / "training.json", claim)
+        run_config = ray.train.RunConfig(
+            name="ray_train",  # Ray Train goes on from the last checkpoint that it finds under this name
+            storage_path=str(output),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+            failure_config=ray.train.FailureConfig(max_failures=2),  # of a worker, each of which is made again
+        )
+        with follow(output / "ray_train") if num_workers else nullcontext():
+            result = make_trainer(configuration, datasets, num_workers, use_gpu, run_config).fit()
+        assert result.checkpoint
+        with result.checkpoint.as_directory() as folder:
+            epochs = json.loads((Path(folder) / HISTORY).read_text())
+            shutil.copy(Path(folder) / BEST / CHECKPOINT_FILE, output / CHECKPOINT_FILE)
+            shutil.copy(Path(folder) / CHECKPOINT_FILE, output / f"last-{CHECKPOINT_FILE}")
+        if num_workers == 0:  # then the checkpoint lies in a temporary folder
+            shutil.rmtree(result.checkpoint.path)
+        plots.draw_epochs(epochs, output / "curve.png")
+        metrics = {**claim, "best": min(epochs, key=loss), "epochs": epochs}
+        write_whole(output / "metrics.json", metrics)
+        return metrics
 
 
 def configure(parameters: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Step 3, tuning on Ray Tune: trials with other parameters, each a training of its own, the bad ones stopped early."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import BasicVariantGenerator
 
 from . import plots, settings
-from .folders import check_claim, write_whole
+from .folders import check_claim, lock, write_whole
 from .inputs import find_input
-from .preflight import check_training, cluster_nodes, trials_at_once
+from .preflight import check_training, cluster_nodes, nodes_to_come, trials_at_once
 from .progress import follow
 from .train_loop import SEARCH_SPACE
 from .training import configure, make_trainer, read_splits
@@ -60,12 +61,21 @@ def tune_parameters(
         print(f"{output} holds this tuning, finished: nothing to do.")
         finished: dict[str, Any] = json.loads((output / "trials.json").read_text())
         return finished
-    nodes = cluster_nodes()
-    use_gpu = check_training(nodes, num_workers, settings.TRAIN_ON_GPU)
-    datasets = read_splits(rows)
-    output.mkdir(parents=True, exist_ok=True)
-    write_whole(output / "tuning.json", claim)
+    live, to_come = cluster_nodes(), nodes_to_come()
+    use_gpu = check_training(live, to_come, num_workers, settings.TRAIN_ON_GPU)
+    at_once = trials_at_once([*live, *to_come], num_workers, use_gpu)
+    with lock(output):
+        datasets = read_splits(rows)
+        write_whole(output / "tuning.json", claim)
+        train_with = partial(make_trainer, datasets=datasets, num_workers=num_workers, use_gpu=use_gpu)
+        with follow(output / "ray_train"):
+            grid = _run_trials(train_with, configuration, output, trials, at_once)
+        return {**claim, "table": _write_results(grid, output, claim)}
 
+
+def _run_trials(
+    train_with: Callable[..., Any], configuration: dict[str, Any], output: Path, trials: int, at_once: int
+) -> tune.ResultGrid:
     def trial(drawn: dict[str, Any]) -> None:
         """Run by Ray Tune for each trial: it trains with Ray Train, whose workers report here."""
         run_config = ray.train.RunConfig(
@@ -75,11 +85,13 @@ def tune_parameters(
             failure_config=ray.train.FailureConfig(max_failures=2),
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]
         )
-        result = make_trainer({**configuration, **drawn}, datasets, num_workers, use_gpu, run_config).fit()
+        result = train_with({**configuration, **drawn}, run_config=run_config).fit()
         assert result.metrics
         tune.report(result.metrics)  # once more: a trial that was killed after its last epoch reports no other
 
-    trainable = tune.with_resources(trial, {"CPU": 0.01})  # it only waits: the workers that it starts ask for theirs
+    # It only waits. The workers that it starts ask for what they need, which may be all CPUs, and Ray Tune asks for
+    # something.
+    trainable = tune.with_resources(trial, {"memory": 2**20})
     experiment = output / "ray_tune"
     if any(experiment.glob("experiment_state-*.json")):  # before there is one, Ray Tune could not go on
         tuner = tune.Tuner.restore(str(experiment), trainable, resume_errored=True)
@@ -94,7 +106,7 @@ def tune_parameters(
                 search_alg=BasicVariantGenerator(
                     points_to_evaluate=[{name: configuration[name] for name in SEARCH_SPACE}],
                     random_state=configuration["seed"],
-                    max_concurrent=trials_at_once(nodes, num_workers, use_gpu),
+                    max_concurrent=at_once,
                 ),
                 scheduler=ASHAScheduler(
                     time_attr="epoch",
@@ -104,10 +116,14 @@ def tune_parameters(
             ),
             run_config=tune.RunConfig(name="ray_tune", storage_path=str(output), verbose=0),
         )
-    with follow(output / "ray_train"):
-        grid = tuner.fit()
+    grid = tuner.fit()
     if grid.errors:
         raise grid.errors[0]
+    return grid
+
+
+def _write_results(grid: tune.ResultGrid, output: Path, claim: dict[str, Any]) -> list[dict[str, Any]]:
+    """Write what `tune_parameters` promises, the best parameters last, and return the table of the trials."""
     table, curves = [], []
     for number in range(len(grid)):
         result: Any = grid[number]
@@ -117,8 +133,7 @@ def tune_parameters(
         drawn = {name: result.config[name] for name in SEARCH_SPACE}
         table.append({**drawn, "epochs": len(epochs), **{name: best[name] for name in METRICS}})
     table.sort(key=loss)
-    summary = {**claim, "table": table}
     plots.draw_trials(curves, output / "trials.png")
-    write_whole(output / "trials.json", summary)
+    write_whole(output / "trials.json", {**claim, "table": table})
     write_whole(output / BEST_PARAMETERS, {name: table[0][name] for name in SEARCH_SPACE})
-    return summary
+    return table
