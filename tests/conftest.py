@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cookiecutter.main import cookiecutter
@@ -25,6 +26,7 @@ PAIRS = [
 WITHOUT_NETWORK = ("unshare", "--user", "--map-root-user", "--net")  # before a command
 EVERY_PAIR = bool(os.environ.get("EVERY_PAIR"))  # at night: each of them passes all of its own nox sessions
 PROJECTS = PAIRS if EVERY_PAIR else [PAIRS[0], PAIRS[9], PAIRS[12]]  # an example each, for CPU and GPU, three clusters
+WITH_RAY = ("test_docker.py", "test_onprem.py", "test_projects.py", "test_readme.py")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = RUNNING if RUNNING in CHOICES["python_version"] else CHOICES["python_version"][0]
 
@@ -83,6 +85,25 @@ def own_environment(folder: Path, requirement: str) -> Path:
         made = run(sys.executable, "-m", "uv", *command, "--quiet", folder=folder, **sources)
         assert made.returncode == 0, made.stdout
     return folder / "environment/bin"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Two processes share the tests: one runs the files that work with Ray, some of which kill processes by name; the
+    other runs the rest, on what these leave idle."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class RayAndTheRest(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "Ray" if Path(nodeid.partition("::")[0]).name in WITH_RAY else "the rest"
+
+    return RayAndTheRest(config, log)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The rest is as nice as Ray's own workers: it is to disturb no test in which these have seconds for something."""
+    if "PYTEST_XDIST_WORKER" in os.environ and item.path.name not in WITH_RAY:
+        os.setpriority(os.PRIO_PROCESS, 0, 15)
 
 
 @pytest.fixture(autouse=True, scope="session")

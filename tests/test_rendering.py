@@ -120,6 +120,9 @@ def test_the_accelerator_is_the_same_everywhere(rendered: tuple[Path, dict[str, 
     assert ("GPUS_PER_PREDICTOR = 1.0" in settings) == gpu
     assert ('PRECISION = "bfloat16"' in settings) == gpu
     assert ("torch" in project["tool"].get("uv", {}).get("sources", {})) == (not gpu)
+    needed = {Requirement(each).name for each in project["project"]["dependencies"]}
+    boosters = {"xgboost" if gpu else "xgboost-cpu"} if answers["example"] == "tables" else set()
+    assert needed & {"xgboost", "xgboost-cpu"} == boosters
     assert ("CPU build" in (folder / "Dockerfile").read_text()) == (not gpu)
     cluster = "".join(path.read_text() for path in (folder / "cluster").rglob("*.yaml"))
     # Machines of one's own have the GPUs that they have: nothing to ask for.
@@ -203,7 +206,7 @@ def test_only_the_examples_files_know_of_it(tmp_path: Path) -> None:
 
 
 def test_every_answer_has_a_folder_and_a_prompt() -> None:
-    options = TEMPLATE / "{{cookiecutter.project_slug}}" / "options"
+    options = TEMPLATE / "{{cookiecutter.__folder_name}}" / "options"
     folders = {(path.parent.name, path.name) for path in options.glob("*/*")}
     assert folders == set(OPTION_FILES)
     assert {question for question, _ in folders} == {"example", "accelerator", "cluster"}
@@ -221,7 +224,7 @@ def test_an_unknown_option_fails_the_test(tmp_path: Path) -> None:
 
 def test_python_in_the_template_is_python() -> None:
     """Jinja stands in Python for the package's name in a test's import, and nowhere else."""
-    for path in (TEMPLATE / "{{cookiecutter.project_slug}}").rglob("*.py"):
+    for path in (TEMPLATE / "{{cookiecutter.__folder_name}}").rglob("*.py"):
         jinja = [line for line in path.read_text().splitlines() if "{{" in line or "{%" in line]
         assert all(re.match(r"from \{\{ cookiecutter.__package_name \}\}[.\w]* import ", line) for line in jinja), path
         if "tests" not in path.parts:
