@@ -43,6 +43,6 @@ def engine(name: str, size: int) -> Iterator[Any]:
 
 
 def _left_to_pandas(message: str) -> str:
-    """What one of Modin's messages is about: most name a method between backquotes."""
-    method = re.search(r"`(.+?)`", message)
-    return method[1] if method else message.splitlines()[0]
+    """What one of Modin's messages is about: most name a method."""
+    method = re.search(r"(?:<function |`)([^>`]+)[>`]", message)
+    return method[1] if method else message.splitlines()[0].rstrip(".")

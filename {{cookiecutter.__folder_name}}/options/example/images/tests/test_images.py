@@ -16,6 +16,7 @@ from PIL import Image
 
 from {{ cookiecutter.__package_name }} import inference
 from {{ cookiecutter.__package_name }}.data import write_raw_data
+from {{ cookiecutter.__package_name }}.engines import engine as pandas_engine
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.inference import predict
 from {{ cookiecutter.__package_name }}.model import DigitClassifier, load_model, save_model
@@ -76,6 +77,13 @@ class TestPreprocessing:
         with pytest.raises(UserError, match=reason):
             preprocess(tmp_path, tmp_path / "manifest.parquet", engine)
         assert not (tmp_path / "manifest.parquet").exists()
+
+    @pytest.mark.filterwarnings("ignore:.*efaulting to pandas")
+    def test_what_modin_leaves_to_pandas_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pandas_engine("modin", 0) as pd:
+            pd.DataFrame({"a": [1.0, None, 4.0]}).interpolate()
+        said = "Modin left this to pandas, in one piece: DataFrame.interpolate.\n"
+        assert said in capsys.readouterr().out
 
 
 def test_wrong_labels_are_one_line_on_the_screen(tmp_path: Path) -> None:
