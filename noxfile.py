@@ -89,6 +89,16 @@ def benchmark_inference(session: nox.Session) -> None:
 
 
 @nox.session
+def benchmark_accuracy(session: nox.Session) -> None:
+    """Compare each example's model, of its demo, with a plain one of scikit-learn."""
+    projects = [make_project(session, example) for example in QUESTIONS["example"]]
+    for project in projects:
+        with session.chdir(project):
+            session.run("nox", "--session", "demo")
+    session.run("python", "benchmarks/baselines.py", *map(str, projects))
+
+
+@nox.session
 def benchmark_preprocessing(session: nox.Session) -> None:
     """Measure `preprocess` of a made project with pandas, Modin and Ray Data: compare or limit, after `--`."""
     project = make_project(session, "tables")

@@ -24,7 +24,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from my_ray_project.predictor import write_checkpoint  # type: ignore[attr-defined]
-from my_ray_project.runtime import MALLOC
+from my_ray_project.runtime import NODE_ENVIRONMENT
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -77,7 +77,7 @@ def contend(name: str, images: Path, checkpoint: Path, output: Path) -> dict[str
     command = [sys.executable, CONTENDERS / "contenders.py", name, images, checkpoint, output]
     arguments = [*map(str, command), json.dumps(SETTINGS[name])]
     # The limit is one with the allocator's settings that `predict` has; the other contenders are as plain as they come.
-    environment = {**os.environ, **(MALLOC if name == "model_alone" else {})}
+    environment = {**os.environ, **(NODE_ENVIRONMENT if name == "model_alone" else {})}
     finished = subprocess.run(
         arguments, check=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -139,7 +139,7 @@ def memory(folder: Path, checkpoint: Path, counts: Sequence[int]) -> None:
 def scale(folder: Path, checkpoint: Path, nodes: Sequence[int]) -> None:
     from ray.cluster_utils import Cluster
 
-    os.environ["WAITING_MODEL"] = "1"  # for the nodes' workers, too
+    os.environ |= NODE_ENVIRONMENT | {"WAITING_MODEL": "1"}  # for the nodes' workers, too
     speeds = {}
     for count in nodes:
         make_images(folder / f"images-{count}", 0)

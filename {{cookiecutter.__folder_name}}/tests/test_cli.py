@@ -57,6 +57,14 @@ def test_an_address_where_nothing_answers_is_refused(
     assert "RAY_ADDRESS 127.0.0.1:1 does not answer" in capsys.readouterr().err
 
 
+def test_the_project_starts_ray_and_not_modin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert main(["preprocess", "--input", str(tmp_path), "--output", str(tmp_path / "manifest.parquet")]) == 2
+    assert "RAY_ADDRESS 127.0.0.1:1 does not answer" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", [None, "no JSON", "[1]"])
 def test_parameters_that_are_none_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None

@@ -10,6 +10,13 @@ import pandas as pd
 from conftest import PACKAGE, Example
 
 PROJECT = Path(__file__).parents[1]
+BACK = """
+import pandas
+
+there, back = (each.to_pandas().sort_values("id", ignore_index=True) for each in (rows, again))
+pandas.testing.assert_frame_equal(back, there, check_dtype=False)
+print("as it was")
+"""
 
 
 def python_blocks(page: str) -> list[str]:
@@ -38,11 +45,14 @@ def test_another_model_needs_another_predictor_and_nothing_else(example: Example
 
 
 def test_the_recipes_run(example: Example, tmp_path: Path) -> None:
+    """And what goes from Ray Data to another library and back is what it was."""
     folder_with_data(tmp_path, example)
-    (tmp_path / "recipes.py").write_text("\n".join(python_blocks("interoperation.md")))
+    blocks = [block + (BACK if "again = " in block else "") for block in python_blocks("interoperation.md")]
+    (tmp_path / "recipes.py").write_text("\n".join(blocks))
     result = subprocess.run([sys.executable, "recipes.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("validation") == 3  # pandas, Modin and Dask count the same splits
+    assert result.stdout.count("as it was") == 3
     assert "tensor(499500)" in result.stdout
     assert "\n1000\n" in result.stdout
     assert "'train-logloss'" in result.stdout

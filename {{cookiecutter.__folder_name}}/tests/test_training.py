@@ -1,5 +1,6 @@
 """Training and tuning on a real Ray: what they leave, and how they go on after real kills."""
 
+import itertools
 import json
 import math
 import re
@@ -15,12 +16,14 @@ import pandas as pd
 import psutil
 import pytest
 from conftest import PACKAGE, Example, run_cli
+from ray import tune
 
 from {{ cookiecutter.__package_name }} import watch
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.evaluation import evaluate
 from {{ cookiecutter.__package_name }}.folders import lock
 from {{ cookiecutter.__package_name }}.model import CHECKPOINT_FILE
+from {{ cookiecutter.__package_name }}.predictor import Predictor
 from {{ cookiecutter.__package_name }}.runtime import ray_session
 from {{ cookiecutter.__package_name }}.train_loop import DEFAULTS, SEARCH_SPACE
 from {{ cookiecutter.__package_name }}.training import configure, train
@@ -51,7 +54,8 @@ def test_what_a_training_leaves(example: Example) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == list(range(1, DEFAULTS["epochs"] + 1))
     assert metrics["best"]["validation_loss"] == min(epoch["validation_loss"] for epoch in metrics["epochs"])
-    assert (folder / f"last-{CHECKPOINT_FILE}").stat().st_size > 0
+    last = Predictor(str(folder / f"last-{CHECKPOINT_FILE}"))
+    assert len(last(Predictor.blank)["label"]) == 1
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -131,6 +135,15 @@ def test_a_training_goes_on_after_its_worker_and_its_driver_were_killed(example:
     assert [epoch["epoch"] for epoch in epochs] == list(range(1, EPOCHS + 1))
     assert epochs[: len(before)] == before
     assert epochs[0]["test_accuracy"] == MARK
+    assert table_in(again.stdout, "epoch") == [str(epoch["epoch"]) for epoch in epochs]
+
+
+def table_in(printed: str, column: str) -> list[str]:
+    """The cells of a column of the table that was printed."""
+    lines = [line.split() for line in printed.splitlines()]
+    (head,) = (number for number, cells in enumerate(lines) if column in cells and "validation_loss" in cells)
+    rows = itertools.takewhile(lambda cells: len(cells) == len(lines[head]), lines[head + 1 :])
+    return [cells[lines[head].index(column)] for cells in rows]
 
 
 def kill_driver(driver: "subprocess.Popen[str]") -> None:
@@ -169,40 +182,58 @@ def test_two_workers_train_and_say_how_they_come_along(
     assert re.search(r"^Progress: epoch \d+, .*validation_loss [\d.e-]+", printed, re.MULTILINE)
 
 
-def test_a_tuning_goes_on_after_a_kill_and_train_takes_its_best(example: Example, tmp_path: Path) -> None:
-    arguments = ["tune", "--input", example.manifest, "--output", tmp_path / "tuning", "--trials", 2, "--epochs", 6]
-    trials = tmp_path / "tuning" / "ray_train"
+def test_a_tuning_goes_on_after_a_kill_and_train_takes_its_best(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuning = tmp_path / "outputs" / "tuning"
+    arguments = ["tune", "--input", example.manifest, "--output", tuning, "--trials", 2, "--epochs", 6]
+    trials = tuning / "ray_train"
     with start(*arguments) as process:
-        wait_for((tmp_path / "tuning" / "ray_tune" / "tuner.pkl").exists, process)
+        wait_for((tuning / "ray_tune" / "tuner.pkl").exists, process)
         process.kill()  # before Ray Tune noted any trial
     with start(*arguments) as process:
         wait_for(lambda: any(len(read_epochs(each)) > 1 for each in trials.glob("*")), process)
         kill_driver(process)
     for each in trials.glob("*"):
         mark(each)
-    assert not (tmp_path / "tuning" / "best_parameters.json").exists()
+    assert not (tuning / "best_parameters.json").exists()
     again = run_cli(*arguments)
     assert again.returncode == 0, again.stderr
     assert not re.search("WARNING|│", again.stdout + again.stderr)  # Ray's, of what a reader can do nothing about
     assert len(list(trials.iterdir())) == 2  # those of before the kill
     assert MARK in [read_epochs(each)[0]["test_accuracy"] for each in trials.iterdir()]  # and gone on with
-    table = json.loads((tmp_path / "tuning" / "trials.json").read_text())["table"]
+    table = json.loads((tuning / "trials.json").read_text())["table"]
+    assert table_in(again.stdout, "epochs") == [str(row["epochs"]) for row in table]
     drawn = [{name: row[name] for name in SEARCH_SPACE} for row in table]
     assert {name: DEFAULTS[name] for name in SEARCH_SPACE} in drawn
     assert table[0]["validation_loss"] == min(row["validation_loss"] for row in table)
-    assert (tmp_path / "tuning" / "trials.png").read_bytes().startswith(b"\x89PNG")
-    best = tmp_path / "tuning" / "best_parameters.json"
-    assert json.loads(best.read_text()) == {name: table[0][name] for name in SEARCH_SPACE}
-    arguments = ["train", "--num-workers", "0", "--input", example.manifest, "--parameters", best]
-    trained = run_cli(*arguments, "--output", tmp_path / "run")
+    assert (tuning / "trials.png").read_bytes().startswith(b"\x89PNG")
+    best = json.loads((tuning / "best_parameters.json").read_text())
+    assert best == {name: table[0][name] for name in SEARCH_SPACE}
+    arguments = ["train", "--num-workers", "0", "--input", example.manifest, "--output", "run"]
+    monkeypatch.chdir(tmp_path)
+    trained = run_cli(*arguments)  # `tune` wrote them where `train` looks
     assert trained.returncode == 0, trained.stderr
+    assert "Parameters: those in outputs/tuning/best_parameters.json." in trained.stdout
+    taken = json.loads((tmp_path / "run" / "metrics.json").read_text())["parameters"]
+    assert taken == {**DEFAULTS, **best}
 
 
-def test_the_workers_of_a_trial_may_hold_every_cpu(example: Example, tmp_path: Path) -> None:
-    with ray_session(num_cpus=2, dashboard=True):
-        arguments: dict[str, Any] = {"trials": 1, "parameters": {"epochs": 1}, "num_workers": 2}
-        tuned = tune_parameters(str(example.manifest), tmp_path / "tuning", **arguments)
-    assert [row["epochs"] for row in tuned["table"]] == [1]
+def test_a_tuning_on_one_cpu_stops_a_bad_trial_and_a_seed_makes_it_repeatable(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial's worker holds the only CPU: the trial itself asks for none, and the next one waits."""
+    monkeypatch.setitem(SEARCH_SPACE, "learning_rate", tune.loguniform(1e-9, 1e-8))  # with which nothing is learned
+    tables = []
+    with ray_session(num_cpus=1, dashboard=True):
+        for name in ("first", "second"):
+            tuned = tune_parameters(str(example.manifest), tmp_path / name, trials=2, parameters={"epochs": 8})
+            tables.append(tuned["table"])
+    (best, bad), (best_again, bad_again) = tables
+    assert best["epochs"] == 8
+    assert max(bad["epochs"], bad_again["epochs"]) < 8  # how many it has when it is stopped is not by seed
+    assert best == best_again
+    assert [bad[name] for name in SEARCH_SPACE] == [bad_again[name] for name in SEARCH_SPACE]
 
 
 def test_a_seed_makes_a_training_repeatable(example: Example, tmp_path: Path) -> None:

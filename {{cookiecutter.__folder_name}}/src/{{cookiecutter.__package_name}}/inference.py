@@ -163,8 +163,8 @@ def _try_first(plan: Plan, rows: Input, batch_size: int | None, checkpoint: str)
     needs = f"{plan.num_cpus:g} CPU and {plan.num_gpus:g} GPU"
     if not any(node.cpus >= plan.num_cpus and node.gpus >= plan.num_gpus for node in cluster_nodes()):
         print(f"Waiting for the cluster to grow: a predictor needs a machine with {needs}.", flush=True)
-    # After one call the process ends: Ray would keep it, with a model in it, and make no actor out of it.
-    worker = ray.remote(max_calls=1)(try_predictor).options(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus)
+    # On a GPU, which it would keep, Ray ends the process after its one call; on CPUs it is left, and decodes.
+    worker = ray.remote(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus)(try_predictor)
     trial = worker.remote(rows.some_rows(), rows.folder, batch_size, checkpoint, settings.PRECISION)
     while not ray.wait([trial], timeout=PATIENCE)[0]:
         print(f"Waiting for the first predictor, with {needs}. {free_resources()}.", flush=True)

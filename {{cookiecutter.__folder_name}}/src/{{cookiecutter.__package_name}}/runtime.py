@@ -16,9 +16,16 @@ from ray.data import DataContext
 from .errors import UserError
 from .tokens import token_file
 
-# What glibc gives back to the system after each batch it asks for again in the next, a page at a time: a third of the
-# time of a convolutional network on a CPU. Workers inherit this; for a cluster, the Dockerfile says the same.
-MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+# What Ray is started with on this machine; for a cluster, the Dockerfile says the same.
+NODE_ENVIRONMENT = {
+    # What glibc gives back to the system after each batch it asks for again in the next, a page at a time: a third of
+    # the time of a convolutional network on a CPU.
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    # Where no CPU is free, Ray ends a worker that was idle for a second, and loads another for the next task.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
+}
 
 
 @contextmanager
@@ -43,7 +50,7 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
     quoted = shlex.quote(sys.executable)
     environment = None if quoted == sys.executable else {"py_executable": quoted}
     level = logging.INFO if verbose else logging.ERROR
-    for name, value in MALLOC.items():
+    for name, value in NODE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     waiting = "Waiting for Ray to start; what it does is in /tmp/ray/session_latest/logs"
     late = threading.Timer(30, print, [waiting], {"file": sys.stderr})

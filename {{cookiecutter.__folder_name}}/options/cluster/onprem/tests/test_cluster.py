@@ -10,7 +10,7 @@ import yaml
 from packaging.requirements import Requirement
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from {{ cookiecutter.__package_name }}.runtime import MALLOC
+from {{ cookiecutter.__package_name }}.runtime import NODE_ENVIRONMENT
 
 PROJECT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
@@ -53,6 +53,6 @@ def test_the_head_takes_no_work() -> None:
     assert "--num-cpus=0 --num-gpus=0" in start
 
 
-def test_the_machines_have_the_allocators_settings() -> None:
-    (line,) = re.findall(r"^export (MALLOC.*)$", NODE, re.MULTILINE)
-    assert dict(each.split("=") for each in line.split()) == MALLOC
+def test_the_machines_have_the_settings_of_this_one() -> None:
+    (settings,) = re.findall(r"^export (MALLOC(?:.*\\\n)*.*)$", NODE, re.MULTILINE)
+    assert dict(each.split("=") for each in settings.replace("\\", "").split()) == NODE_ENVIRONMENT

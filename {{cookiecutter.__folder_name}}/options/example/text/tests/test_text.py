@@ -77,6 +77,18 @@ def test_vectors_are_the_matrix_that_they_were() -> None:
         from_vectors(pa.chunked_array([to_vectors(matrix), to_vectors(matrix[:, :10])]))
 
 
+def test_no_matrix_is_dense_on_the_way(tmp_path: Path) -> None:
+    """Each of its copies would be hundreds of gigabytes."""
+    rows, columns = 100_000, 2**20
+    indices = np.random.default_rng(0).integers(0, columns, (rows, 2)).cumsum(axis=1) % columns
+    matrix = csr_matrix((np.ones(2 * rows), np.sort(indices).ravel(), np.arange(0, 2 * rows + 1, 2)), (rows, columns))
+    pq.write_table(pa.table({"features": to_vectors(matrix)}), tmp_path / "vectors.parquet")
+    read = from_vectors(pq.read_table(tmp_path / "vectors.parquet")["features"])
+    assert (read != matrix).nnz == 0
+    _, offsets, values = to_tensors(read)
+    assert (len(offsets), values.sum().item()) == (rows, 2 * rows)
+
+
 def test_the_model_adds_up_what_the_dense_product_would() -> None:
     matrix = vectorise(["a first text of some words", "", "another text"])
     model = SparseClassifier(width=4).eval()
@@ -105,7 +117,9 @@ json.dump(vectors, open({str(tmp_path / "vectors.json")!r}, "w"))
     subprocess.run([sys.executable, "-c", script], env=environment, cwd=tmp_path, check=True)
     table = pq.read_table(example.manifest).sort_by("id")[:50]
     matrix = from_vectors(table["features"])
-    for row, (kind, id_, size, indices, values) in enumerate(json.loads((tmp_path / "vectors.json").read_text())):
+    read = json.loads((tmp_path / "vectors.json").read_text())
+    assert len(read) == len(table)
+    for row, (kind, id_, size, indices, values) in enumerate(read):
         assert (kind, id_, size) == ("SparseVector", table["id"][row].as_py(), SIZE)
         assert indices == matrix[row].indices.tolist()
         assert values == matrix[row].data.tolist()
