@@ -101,7 +101,7 @@ def compare(folder: Path, sizes: list[int]) -> None:
 
 
 def limit(folder: Path, size: int, gigabytes: float) -> None:
-    samples = make_tables(folder / "raw", size)
+    samples, started = make_tables(folder / "raw", size), time.time()
     group = CGROUPS / "ray-template-benchmark"
     group.mkdir(exist_ok=True)
     try:
@@ -112,7 +112,7 @@ def limit(folder: Path, size: int, gigabytes: float) -> None:
             assert engine == "modin" or result["code"] == -signal.SIGKILL, result
         assert result["code"] == 0, result
         assert result["rows"] == samples, result
-        print(f"Ray spilled {spilled_megabytes()} MiB to disk.", flush=True)
+        print(f"Ray spilled {spilled_megabytes(started)} MiB to disk.", flush=True)
         check(folder / "modin", folder)
         print(f"All {samples} rows are right.")
     finally:
@@ -122,10 +122,10 @@ def limit(folder: Path, size: int, gigabytes: float) -> None:
         group.rmdir()
 
 
-def spilled_megabytes() -> int:
-    """MiB of objects that the last Ray on this machine wrote to disk, for want of memory: some, or this was no test."""
-    log = Path("/tmp/ray/session_latest/logs/raylet.out").read_text()
-    spilled = [int(megabytes) for megabytes in re.findall(r"Spilled (\d+) MiB", log)]
+def spilled_megabytes(started: float) -> int:
+    """MiB of objects that Ray wrote to disk since then, for want of memory: some, or this was no test."""
+    logs = [log for log in Path("/tmp/ray").glob("session_2*/logs/raylet.out") if log.stat().st_mtime > started]
+    spilled = [int(megabytes) for log in logs for megabytes in re.findall(r"Spilled (\d+) MiB", log.read_text())]
     assert spilled, "Ray spilled nothing: the table fitted into memory"
     return max(spilled)
 
