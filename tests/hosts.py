@@ -35,6 +35,12 @@ MaxSessions 100
 MaxStartups 100
 """
 
+# Of a run that was killed.
+LEFTOVERS = f"""
+for name in $(ip netns list | grep -o '^{BRIDGE}-[0-9]*'); do ip netns delete "$name"; done
+! ip link show {BRIDGE} > /dev/null 2>&1 || ip link delete {BRIDGE}
+"""
+
 
 class Host:
     """A host that runs, at `address`; root logs in with the key that `Hosts` was given."""
@@ -91,6 +97,7 @@ class Hosts:
         self.hosts: list[Host] = []
 
     def __enter__(self) -> list[Host]:
+        sh(LEFTOVERS)
         try:
             sh(f"ip link add {BRIDGE} type bridge\nip addr add {NETWORK}.1/24 dev {BRIDGE}\nip link set {BRIDGE} up")
             for number in range(self.count):
