@@ -1,5 +1,6 @@
 """What the documentation shows, put in and run as a reader would."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -49,7 +50,8 @@ def test_the_recipes_run(example: Example, tmp_path: Path) -> None:
     folder_with_data(tmp_path, example)
     blocks = [block + (BACK if "again = " in block else "") for block in python_blocks("interoperation.md")]
     (tmp_path / "recipes.py").write_text("\n".join(blocks))
-    result = subprocess.run([sys.executable, "recipes.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command, environment = [sys.executable, "recipes.py"], {**os.environ, "RAY_ADDRESS": "local"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("validation") == 3  # pandas, Modin and Dask count the same splits
     assert result.stdout.count("as it was") == 3

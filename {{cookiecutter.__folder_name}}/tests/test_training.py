@@ -141,7 +141,8 @@ def test_a_training_goes_on_after_its_worker_and_its_driver_were_killed(example:
 def table_in(printed: str, column: str) -> list[str]:
     """The cells of a column of the table that was printed."""
     lines = [line.split() for line in printed.splitlines()]
-    (head,) = (number for number, cells in enumerate(lines) if column in cells and "validation_loss" in cells)
+    lines = [cells for cells in lines if cells[:1] != ["Progress:"]]  # which is said on the way
+    (head,) = (number for number, cells in enumerate(lines) if {column, "validation_loss"} <= set(cells))
     rows = itertools.takewhile(lambda cells: len(cells) == len(lines[head]), lines[head + 1 :])
     return [cells[lines[head].index(column)] for cells in rows]
 
