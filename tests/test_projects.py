@@ -5,7 +5,6 @@ their tests.
 """
 
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -49,10 +48,11 @@ def test_their_own_tests_pass(project: Path) -> None:
 def test_their_demos_pass_without_a_network(project: Path) -> None:
     if project.parent.name == "images" and not EVERY_PAIR:
         pytest.skip("test_readme.py runs it without a network, too")
-    demo = f"{sys.executable} -m nox --session demo"
-    installed = run(*shlex.split(demo), "--install-only", folder=project)
+    demo = (sys.executable, "-m", "nox", "--session", "demo")
+    installed = run(*demo, "--install-only", folder=project)
     assert installed.returncode == 0, installed.stdout
-    result = run(*WITHOUT_NETWORK, "sh", "-c", f"ip link set lo up && {demo} --no-install", folder=project)
+    offline = (*WITHOUT_NETWORK, "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+    result = run(*offline, *demo, "--no-install", folder=project)
     print(result.stdout)
     assert result.returncode == 0
     assert accuracy(result.stdout) >= LEAST_ACCURACY[project.parent.name]

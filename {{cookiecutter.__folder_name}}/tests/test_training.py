@@ -220,6 +220,13 @@ def test_a_tuning_goes_on_after_a_kill_and_train_takes_its_best(
     assert taken == {**DEFAULTS, **best}
 
 
+def test_the_workers_of_a_trial_may_hold_every_cpu(example: Example, tmp_path: Path) -> None:
+    with ray_session(num_cpus=2, dashboard=True):
+        arguments: dict[str, Any] = {"trials": 1, "parameters": {"epochs": 1}, "num_workers": 2}
+        tuned = tune_parameters(str(example.manifest), tmp_path / "tuning", **arguments)
+    assert [row["epochs"] for row in tuned["table"]] == [1]
+
+
 def test_a_tuning_on_one_cpu_stops_a_bad_trial_and_a_seed_makes_it_repeatable(
     example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
