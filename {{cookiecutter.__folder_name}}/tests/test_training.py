@@ -121,7 +121,7 @@ def test_a_training_goes_on_after_its_worker_and_its_driver_were_killed(example:
     checkpoints = tmp_path / "run" / "ray_train"
     with start(*arguments) as process:
         wait_for(lambda: read_epochs(checkpoints), process)
-        (worker,) = wait_for(lambda: train_workers(process.pid), process)
+        (worker,) = wait_for(lambda: descendants(process.pid, "RayTrainWorker"), process)
         worker.kill()
         at_kill = len(read_epochs(checkpoints))
         wait_for(lambda: len(read_epochs(checkpoints)) > at_kill, process)  # another worker goes on
@@ -149,8 +149,7 @@ def table_in(printed: str, column: str) -> list[str]:
 
 def kill_driver(driver: "subprocess.Popen[str]") -> None:
     """Kill it, and wait for Ray Train's processes, which end by themselves, and may write for a moment longer."""
-    descendants = psutil.Process(driver.pid).children(recursive=True)
-    writing = [each for each in descendants if "Train" in " ".join(each.cmdline())]
+    writing = descendants(driver.pid, "Train")
     driver.kill()
     assert writing
     assert not psutil.wait_procs(writing, timeout=60)[1]
@@ -164,9 +163,13 @@ def mark(checkpoints: Path) -> None:
             history.write_text(json.dumps([{**first, "test_accuracy": MARK}, *others]))
 
 
-def train_workers(driver: int) -> list[psutil.Process]:
-    processes = psutil.Process(driver).children(recursive=True)
-    return [each for each in processes if "RayTrainWorker" in " ".join(each.cmdline())]
+def descendants(driver: int, name: str) -> list[psutil.Process]:
+    """Those of the driver's descendants that have this in their command's line."""
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.Error):  # it ended meanwhile
+            found += [process] if name in " ".join(process.cmdline()) else []
+    return found
 
 
 def test_two_workers_train_and_say_how_they_come_along(
