@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ PAIRS = [
 WITHOUT_NETWORK = ("unshare", "--user", "--map-root-user", "--net")  # before a command
 EVERY_PAIR = bool(os.environ.get("EVERY_PAIR"))  # at night: each of them passes all of its own nox sessions
 PROJECTS = PAIRS if EVERY_PAIR else [PAIRS[0], PAIRS[9], PAIRS[12]]  # an example each, for CPU and GPU, three clusters
-WITH_RAY = ("test_docker.py", "test_onprem.py", "test_projects.py", "test_readme.py")
+WITH_RAY = ("test_docker.py", "test_object_store.py", "test_onprem.py", "test_projects.py", "test_readme.py")
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = RUNNING if RUNNING in CHOICES["python_version"] else CHOICES["python_version"][0]
 
@@ -89,21 +90,28 @@ def own_environment(folder: Path, requirement: str) -> Path:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Two processes share the tests: one runs the files that work with Ray, some of which kill processes by name; the
-    other runs the rest, on what these leave idle."""
+    """Two processes share the tests: one runs the files that work with Ray; the other the rest, on what these leave
+    idle, and then the demos that have a network of their own, and so the ports of Ray's that all demos ask for."""
     from xdist.scheduler import LoadScopeScheduling
 
     class RayAndTheRest(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "Ray" if Path(nodeid.partition("::")[0]).name in WITH_RAY else "the rest"
+            return part_of(nodeid)
 
     return RayAndTheRest(config, log)
 
 
+def part_of(nodeid: str) -> str:
+    file, _, name = nodeid.partition("::")
+    with_ray = Path(file).name in WITH_RAY
+    return ("demos" if "without_a_network" in name else "Ray") if with_ray else "the rest"
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """The rest is as nice as Ray's own workers: it is to disturb no test in which these have seconds for something."""
-    if "PYTEST_XDIST_WORKER" in os.environ and item.path.name not in WITH_RAY:
-        os.setpriority(os.PRIO_PROCESS, 0, 15)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        with suppress(PermissionError):  # back from nice, which only root may
+            os.setpriority(os.PRIO_PROCESS, 0, 15 if part_of(item.nodeid) == "the rest" else 0)
 
 
 @pytest.fixture(autouse=True, scope="session")

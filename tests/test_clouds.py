@@ -10,10 +10,8 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import types
 import urllib.request
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ import yaml
 from azure.core.exceptions import ResourceNotFoundError
 from conftest import CHOICES, bake, own_environment, run
 from googleapiclient.discovery_cache import get_static_doc
+from imitation import amazon, credentials
 from ray.autoscaler import tags
 from ray.autoscaler._private import _azure, commands
 from ray.autoscaler._private._azure import config as azure_config
@@ -127,27 +126,8 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for ami, (owner, name, month) in IMAGES.items()
     ]
     (folder / "amis.json").write_text(json.dumps(amis))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            env=os.environ | {"MOTO_AMIS_PATH": str(folder / "amis.json"), "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        for _ in range(240):
-            assert server.poll() is None, (folder / "log").read_text()
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.25)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    with amazon(folder, MOTO_AMIS_PATH=str(folder / "amis.json"), MOTO_IAM_LOAD_MANAGED_POLICIES="true") as address:
+        yield address
 
 
 @pytest.fixture
@@ -167,14 +147,7 @@ def account(moto: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST")).close()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in {
-        "AWS_ENDPOINT_URL": moto,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }.items():
+    for name, value in credentials(moto).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(aws_config, "time", types.SimpleNamespace(sleep=lambda _: None))  # for a new role to get about
     programs = home / "programs"

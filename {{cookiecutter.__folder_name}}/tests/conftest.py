@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from {{ cookiecutter.__package_name }}.model import CHECKPOINT_FILE
@@ -46,6 +48,15 @@ def run_cli(*arguments: object, **environment: str) -> subprocess.CompletedProce
     """Run a command of the project in a process of its own."""
     command = [sys.executable, "-m", PACKAGE, *map(str, arguments)]
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+def descendants(pid: int, name: str) -> list[psutil.Process]:
+    """Those of a process's descendants that have this in their command's line."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):  # it ended meanwhile
+            found += [process] if name in " ".join(process.cmdline()) else []
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import PACKAGE, Example
+from conftest import PACKAGE, Example, descendants
 from ray.cluster_utils import Cluster
 
 from {{ cookiecutter.__package_name }}.predictor import Predictor
@@ -195,7 +194,7 @@ def test_a_predictor_and_a_node_are_killed(example: Example, tmp_path: Path, clu
     run = SlowRun(tmp_path, example, rows=1400)
     with run.process("--concurrency", "2") as process:
         wait_until(lambda: run.written() >= 2, process)
-        predictors = [each for each in psutil.process_iter(["cmdline"]) if is_predictor(each)]
+        predictors = descendants(os.getpid(), "PredictBatch")  # of the cluster that this process started
         assert len(predictors) == 2
         predictors[0].kill()
         written = run.written()
@@ -206,8 +205,26 @@ def test_a_predictor_and_a_node_are_killed(example: Example, tmp_path: Path, clu
     run.check()
 
 
-def is_predictor(process: psutil.Process) -> bool:
-    return "PredictBatch" in " ".join(process.info["cmdline"] or [])
+@pytest.mark.skipif(not hasattr(Predictor, "decode"), reason="nothing is decoded in this example")
+def test_a_run_that_lost_a_node_never_stands_still(example: Example, tmp_path: Path, cluster: Cluster) -> None:
+    """Predictors may hold both CPUs that are left, and none remains to decode with. It is for Ray to say which."""
+    workers = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    run = SlowRun(tmp_path, example, rows=700, predict_seconds=0.06, decode_seconds=0.015)
+    with (tmp_path / PACKAGE / "watch.py").open("a") as file:
+        file.write("\nPATIENCE = 5.0\n")
+    with run.process() as process:
+        wait_until(lambda: run.written() >= 2, process)
+        cluster.remove_node(workers[1], allow_graceful=False)
+        output, _ = process.communicate(timeout=120)
+        assert "Plan: 3 predictor(s)" in output
+        assert process.returncode in (0, 2), output
+    if process.returncode == 2:
+        assert "error: the cluster lost 2 CPUs, and what is left may not do for this plan. Give the same" in output
+        with run.process() as process:
+            output, _ = process.communicate(timeout=120)
+            assert process.returncode == 0, output
+            assert "Plan: 1 predictor(s) with 1 CPU each; 1 of 2 CPUs read, decode and write." in output
+    run.check()
 
 
 def test_it_waits_for_a_node_that_may_come_and_says_so(example: Example, tmp_path: Path, cluster: Cluster) -> None:

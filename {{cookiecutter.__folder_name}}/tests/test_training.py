@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from conftest import PACKAGE, Example, run_cli
+from conftest import PACKAGE, Example, descendants, run_cli
 from ray import tune
 
 from {{ cookiecutter.__package_name }} import watch
@@ -161,15 +161,6 @@ def mark(checkpoints: Path) -> None:
         with suppress(ValueError):  # it was being written
             first, *others = json.loads(history.read_text())
             history.write_text(json.dumps([{**first, "test_accuracy": MARK}, *others]))
-
-
-def descendants(driver: int, name: str) -> list[psutil.Process]:
-    """Those of the driver's descendants that have this in their command's line."""
-    found = []
-    for process in psutil.Process(driver).children(recursive=True):
-        with suppress(psutil.Error):  # it ended meanwhile
-            found += [process] if name in " ".join(process.cmdline()) else []
-    return found
 
 
 def test_two_workers_train_and_say_how_they_come_along(

@@ -72,10 +72,13 @@ def find_input(source: str) -> Input:
     magic = re.search(r"[*?\[]", root)
     if filesystem.isdir(root):
         try:
-            # Without this, a folder that can't be read would be left out in silence.
-            found = filesystem.find(root, detail=True, on_error="raise")
+            # Without this, a folder that can't be read would be left out in silence. Object stores have no folders, list
+            # all at once, and know no such argument.
+            errors = {} if filesystem.async_impl else {"on_error": "raise"}
+            found = filesystem.find(root, detail=True, **errors)
         except OSError as problem:
-            raise UserError(f"--input: {problem.filename or source} can't be read: {problem.strerror}") from None
+            reason = problem.strerror or problem
+            raise UserError(f"--input: {problem.filename or source} can't be read: {reason}") from None
         folder, table_folder = root, filesystem._parent(root)
     elif filesystem.exists(root):
         found, folder, table_folder = {root: filesystem.info(root)}, *[filesystem._parent(root)] * 2

@@ -51,9 +51,15 @@ class Watch(ExecutionCallback):
             )
         elif now > self.moved + PATIENCE:
             print(f"No progress for {PATIENCE:.0f} s. {describe(operators)}", flush=True)
-            lost = self.cpus - ray.cluster_resources().get("CPU", 0)
-            if lost > 0 and not any(operator.num_active_tasks() for operator in operators):
-                raise UserError(f"the cluster lost {lost:g} CPUs, and what is left may not do for this plan. {AGAIN}")
+            left = ray.cluster_resources().get("CPU", 0)
+            # What counts as at work may be waiting for a CPU that predictors hold, or for rows that were lost.
+            stuck = not any(operator.num_active_tasks() for operator in operators) or left < sum(
+                operator.current_logical_usage().cpu for operator in operators
+            )
+            if left < self.cpus and stuck:
+                raise UserError(
+                    f"the cluster lost {self.cpus - left:g} CPUs, and what is left may not do for this plan. {AGAIN}"
+                )
             self.moved = now
 
 
