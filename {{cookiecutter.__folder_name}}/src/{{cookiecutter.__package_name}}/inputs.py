@@ -72,8 +72,8 @@ def find_input(source: str) -> Input:
     magic = re.search(r"[*?\[]", root)
     if filesystem.isdir(root):
         try:
-            # Without this, a folder that can't be read would be left out in silence. Object stores have no folders, list
-            # all at once, and know no such argument.
+            # Without this, a folder that can't be read would be left out in silence. Object stores list all at once,
+            # and know no such argument.
             errors = {} if filesystem.async_impl else {"on_error": "raise"}
             found = filesystem.find(root, detail=True, **errors)
         except OSError as problem:
