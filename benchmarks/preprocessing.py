@@ -1,7 +1,7 @@
 """`preprocess` of the tables example with pandas and with Modin, and the same step in Ray Data: time and peak memory.
 
-    python benchmarks/preprocessing.py compare [--megabytes 10 100 1000 4000]
-    python benchmarks/preprocessing.py limit   [--megabytes 4000] [--limit 3]     in a cgroup of so many GiB; as root
+    python benchmarks/preprocessing.py compare [--megabytes 10 100 300 1000 2000]
+    python benchmarks/preprocessing.py limit   [--megabytes 1500] [--limit 3]     in a cgroup of so many GiB; as root
 
 It runs in an environment that has the made project: `nox -s benchmark_preprocessing` makes it. The tables are the
 example's own raw data, again and again, each time with other sample numbers.
@@ -152,9 +152,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if options.what == "compare":
-            compare(Path(name), options.megabytes or [10, 100, 1000, 4000])
+            compare(Path(name), options.megabytes or [10, 100, 300, 1000, 2000])
         else:
-            limit(Path(name), (options.megabytes or [4000])[0], options.limit)
+            limit(Path(name), (options.megabytes or [1500])[0], options.limit)
 
 
 if __name__ == "__main__":
