@@ -57,6 +57,13 @@ def run(*command: str | Path, folder: Path, **environment: str) -> subprocess.Co
     )
 
 
+def make_model(commands: Path, folder: Path) -> None:
+    """Run a made project's steps from raw data to a model in `folder`, the quickest way."""
+    for step in (["data"], ["preprocess", "--engine", "pandas"], ["train", "--num-workers", "0"]):
+        finished = run(commands / "my-ray-project", *step, folder=folder)
+        assert finished.returncode == 0, finished.stdout
+
+
 def error_lines(said: str) -> list[str]:
     """What the hooks said of what they refuse, without cookiecutter's words around it."""
     return [line for line in said.splitlines() if line.startswith("error: ")]

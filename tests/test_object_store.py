@@ -7,7 +7,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from conftest import PAIRS, run
+from conftest import PAIRS, make_model, run
 from imitation import amazon, credentials
 
 READ = """
@@ -26,8 +26,7 @@ def test_a_run_in_a_bucket_goes_on_from_what_is_written(
     installed = run(sys.executable, "-m", "nox", "--session", "tests", "--install-only", folder=project)
     assert installed.returncode == 0, installed.stdout
     commands = project / ".nox/tests/bin"
-    for step in (["data"], ["preprocess", "--engine", "pandas"], ["train", "--num-workers", "0"]):
-        assert run(commands / "my-ray-project", *step, folder=tmp_path).returncode == 0
+    make_model(commands, tmp_path)
     images = sorted((tmp_path / "data/raw").rglob("*.png"))
     with amazon(tmp_path) as address:
         for name, value in credentials(address).items():
@@ -43,6 +42,14 @@ def test_a_run_in_a_bucket_goes_on_from_what_is_written(
             """The ids in each file of predictions, by its key; no row of them failed."""
             ids: dict[str, list[str]] = json.loads(run(commands / "python", "-c", READ, folder=tmp_path).stdout)
             return ids
+
+        nobody = run(*predict, folder=tmp_path, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+        assert nobody.returncode == 2, nobody.stdout
+        assert nobody.stdout == "error: --output s3://bucket/run: Unable to locate credentials\n"
+        mistyped = run(*predict[:-1], "s3://bukcet/run", folder=tmp_path)
+        assert mistyped.returncode == 2, mistyped.stdout
+        assert mistyped.stdout.startswith("error: --output s3://bukcet/run: ")
+        assert [each.name for each in boto3.resource("s3").buckets.all()] == ["bucket"]  # s3fs would make it
 
         first = run(*predict, folder=tmp_path)
         assert first.returncode == 0, first.stdout

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import EVERY_PAIR, PAIRS, PROJECTS, PYTHON, TEMPLATE, WITHOUT_NETWORK, run
+from conftest import EVERY_PAIR, PAIRS, PROJECTS, PYTHON, TEMPLATE, WITHOUT_NETWORK, make_model, run
 
 # The images project runs all of its tests. Of the others, the rest is the same, byte for byte, and knows of no example.
 RESUMED = "training.py::test_a_training_goes_on_after_its_worker_and_its_driver_were_killed"
@@ -79,12 +79,11 @@ cat first.log >&2
 @pytest.mark.parametrize("project", PAIRS[:1], indirect=True)
 def test_a_full_disk_is_said_and_loses_nothing(project: Path, tmp_path: Path) -> None:
     """A small file system of its own, in a mount namespace, which every user may have."""
-    command = project / ".nox/tests/bin/my-ray-project"
-    for step in (["data"], ["preprocess", "--engine", "pandas"], ["train", "--num-workers", "0"]):
-        assert run(command, *step, folder=tmp_path).returncode == 0
-    predict = f"{command} predict --input data/manifest.parquet --checkpoint outputs/training/model.safetensors"
+    commands = project / ".nox/tests/bin"
+    make_model(commands, tmp_path)
+    arguments = "--input data/manifest.parquet --checkpoint outputs/training/model.safetensors --output full/run"
     namespace = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c", FULL_DISK]
-    result = run(*namespace, folder=tmp_path, PREDICT=f"{predict} --output full/run")
+    result = run(*namespace, folder=tmp_path, PREDICT=f"{commands}/my-ray-project predict {arguments}")
     assert result.returncode == 0, result.stdout
     assert "1797 rows, 0 failed" in result.stdout
     assert (tmp_path / "first.code").read_text() == "3\n"

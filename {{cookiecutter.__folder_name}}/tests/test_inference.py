@@ -210,6 +210,20 @@ def test_a_second_process_on_the_same_folder_is_refused(example: Example, tmp_pa
     assert "another process is at work in it" in second.stderr
 
 
+def test_a_folder_that_can_not_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--output .*/file/run: Not a directory"):
+        lock(tmp_path / "file" / "run")
+
+
+def test_a_first_try_that_runs_out_of_memory_ends_the_run(example: Example, tmp_path: Path) -> None:
+    arguments = ["predict", "--input", example.manifest, "--checkpoint", example.checkpoint]
+    # The share of the machine's memory from which on Ray ends workers: less than is taken in any case.
+    refused = run_cli(*arguments, "--output", tmp_path / "run", RAY_memory_usage_threshold="0.001")
+    assert refused.returncode == 2, refused.stderr
+    assert "error: the first predictor ran out of memory, and Ray ended it." in refused.stderr
+
+
 def test_gpus_that_are_not_there_are_refused_at_once(example: Example, tmp_path: Path) -> None:
     arguments = ["predict", "--input", example.manifest, "--checkpoint", example.checkpoint]
     refused = run_cli(*arguments, "--output", tmp_path / "run", "--num-gpus", "1", CUDA_VISIBLE_DEVICES="")

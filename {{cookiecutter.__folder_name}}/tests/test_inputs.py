@@ -109,6 +109,11 @@ def test_an_input_without_rows_is_refused(tmp_path: Path, source: str) -> None:
         find_input(str(tmp_path / source))
 
 
+def test_a_file_system_that_there_is_none_for_is_refused() -> None:
+    with pytest.raises(UserError, match="--input nowhere://bucket: Protocol not known: nowhere"):
+        find_input("nowhere://bucket")
+
+
 def test_the_digest_tells_inputs_apart(folder: Path) -> None:
     before = find_input(str(folder)).digest
     assert find_input(str(folder)).digest == before

@@ -45,18 +45,20 @@ def check_claim(
 def lock(folder: Path | UPath) -> AbstractContextManager[Any]:
     """Make the folder, and keep other processes out of it until the end of a `with`, or of this process.
 
-    An object store has no locks: there, nobody is kept out.
+    An object store has no locks: there, nobody is kept out. It has no folders either: s3fs would make a bucket.
 
     Raises:
-        UserError: another process is at work in it.
+        UserError: another process is at work in it, or it can't be made or written in.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     if not isinstance(folder, Path):
         return nullcontext()
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         return filelock.FileLock(str(folder / LOCK)).acquire(timeout=0)
     except filelock.Timeout:
         raise UserError(f"--output {folder}: another process is at work in it") from None
+    except OSError as problem:
+        raise UserError(f"--output {folder}: {problem.strerror or problem}") from None
 
 
 def write_whole(path: Path | UPath, content: Any) -> None:

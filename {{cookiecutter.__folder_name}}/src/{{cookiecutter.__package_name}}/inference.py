@@ -164,11 +164,18 @@ def _try_first(plan: Plan, rows: Input, batch_size: int | None, checkpoint: str)
     if not any(node.cpus >= plan.num_cpus and node.gpus >= plan.num_gpus for node in cluster_nodes()):
         print(f"Waiting for the cluster to grow: a predictor needs a machine with {needs}.", flush=True)
     # On a GPU, which it would keep, Ray ends the process after its one call; on CPUs it is left, and decodes.
-    worker = ray.remote(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus)(try_predictor)
+    # Tried again, it would only die again: without end, where memory is too little.
+    worker = ray.remote(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus, max_retries=0)(try_predictor)
     trial = worker.remote(rows.some_rows(), rows.folder, batch_size, checkpoint, settings.PRECISION)
     while not ray.wait([trial], timeout=PATIENCE)[0]:
         print(f"Waiting for the first predictor, with {needs}. {free_resources()}.", flush=True)
-    result: Trial = ray.get(trial)
+    try:
+        result: Trial = ray.get(trial)
+    except ray.exceptions.OutOfMemoryError:
+        raise UserError(
+            "the first predictor ran out of memory, and Ray ended it. Lower --batch-size, or take a smaller model, "
+            "machines with more memory, or end what else runs there"
+        ) from None
     return result
 
 

@@ -66,11 +66,15 @@ def find_input(source: str) -> Input:
             id. Files whose name starts with a dot are left out.
 
     Raises:
-        UserError: nothing is there, or the ids are missing or not unique.
+        UserError: nothing is there, it can't be reached, or the ids are missing or not unique.
     """
-    filesystem, root = fsspec.url_to_fs(source)
+    try:
+        filesystem, root = fsspec.url_to_fs(source)
+        is_folder, is_there = filesystem.isdir(root), filesystem.exists(root)
+    except Exception as problem:  # of a store, no credentials or no way there: each kind has errors of its own
+        raise UserError(f"--input {source}: {problem}") from None
     magic = re.search(r"[*?\[]", root)
-    if filesystem.isdir(root):
+    if is_folder:
         try:
             # Without this, a folder that can't be read would be left out in silence. Object stores list all at once,
             # and know no such argument.
@@ -80,7 +84,7 @@ def find_input(source: str) -> Input:
             reason = problem.strerror or problem
             raise UserError(f"--input: {problem.filename or source} can't be read: {reason}") from None
         folder, table_folder = root, filesystem._parent(root)
-    elif filesystem.exists(root):
+    elif is_there:
         found, folder, table_folder = {root: filesystem.info(root)}, *[filesystem._parent(root)] * 2
     elif magic:
         found = filesystem.glob(root, detail=True)

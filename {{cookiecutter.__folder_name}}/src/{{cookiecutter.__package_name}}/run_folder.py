@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from upath import UPath
 
+from .errors import UserError
 from .folders import check_claim, write_whole
 from .inputs import read_ids
 
@@ -22,8 +23,15 @@ OWN_FILES = {"predictions"}
 
 
 def is_finished(path: str) -> bool:
-    """Whether the folder, a path or a URI, holds a finished run."""
-    return (UPath(path) / "summary.json").exists()
+    """Whether the folder, a path or a URI, holds a finished run.
+
+    Raises:
+        UserError: nobody can look there.
+    """
+    try:
+        return (UPath(path) / "summary.json").exists()
+    except Exception as problem:  # as in `inputs.find_input`
+        raise UserError(f"--output {path}: {problem}") from None
 
 
 class RunFolder:
@@ -50,8 +58,15 @@ class RunFolder:
         return json.loads(path.read_text()) if path.exists() else None
 
     def open(self) -> pa.ChunkedArray:
-        """Claim the folder, which is locked; remove what a kill left half-written; return the ids that are done."""
-        write_whole(self.path / "run.json", self.claim)
+        """Claim the folder, which is locked; remove what a kill left half-written; return the ids that are done.
+
+        Raises:
+            UserError: nothing can be written there.
+        """
+        try:
+            write_whole(self.path / "run.json", self.claim)
+        except OSError as problem:  # there is no such bucket, for one
+            raise UserError(f"--output {self.path}: {problem.strerror or problem}") from None
         files = []
         for file in self._files():
             try:
