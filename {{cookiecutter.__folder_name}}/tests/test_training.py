@@ -126,12 +126,31 @@ def test_a_training_goes_on_after_its_worker_and_its_driver_were_killed(example:
         at_kill = len(read_epochs(checkpoints))
         wait_for(lambda: len(read_epochs(checkpoints)) > at_kill, process)  # another worker goes on
         kill_driver(process)
-    mark(checkpoints)
-    before = read_epochs(checkpoints)
+    check_that_it_goes_on(arguments, tmp_path / "run")
+
+
+def test_a_training_without_workers_goes_on_after_a_kill(example: Example, tmp_path: Path) -> None:
+    (tmp_path / "parameters.json").write_text(json.dumps({"epochs": EPOCHS}))
+    arguments = ["train", "--input", example.manifest, "--parameters", tmp_path / "parameters.json"]
+    arguments += ["--output", tmp_path / "run", "--num-workers", "0"]
+    with start(*arguments) as process:
+        wait_for(lambda: len(read_epochs(tmp_path / "run" / "ray_train")) > 1, process)
+        process.kill()
+    check_that_it_goes_on(arguments, tmp_path / "run")
+    finished = (tmp_path / "run" / "metrics.json").read_text()
+    (tmp_path / "run" / "metrics.json").unlink()  # as if killed after the last epoch
+    assert run_cli(*arguments).returncode == 0
+    assert (tmp_path / "run" / "metrics.json").read_text() == finished
+
+
+def check_that_it_goes_on(arguments: list[Any], run: Path) -> None:
+    """Give the command of a training that was killed again: no epoch of before is trained again."""
+    mark(run / "ray_train")
+    before = read_epochs(run / "ray_train")
     assert 1 < len(before) < EPOCHS
     again = run_cli(*arguments)
     assert again.returncode == 0, again.stderr
-    epochs = json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"]
+    epochs = json.loads((run / "metrics.json").read_text())["epochs"]
     assert [epoch["epoch"] for epoch in epochs] == list(range(1, EPOCHS + 1))
     assert epochs[: len(before)] == before
     assert epochs[0]["test_accuracy"] == MARK

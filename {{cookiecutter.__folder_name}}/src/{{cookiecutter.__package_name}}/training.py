@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,8 @@ def train(
             left it; after the end, nothing is done.
         parameters: what differs from `train_loop.DEFAULTS`.
         num_workers: Ray Train workers with a CPU each, and a GPU each if `settings.TRAIN_ON_GPU` and there are GPUs;
-            0 trains in this process, for tests, and after a kill from the beginning. All workers see as many rows:
-            of a split that does not divide, Ray Train leaves some out, fewer than there are workers.
+            0 trains in this process, for tests. All workers see as many rows: of a split that does not divide, Ray
+            Train leaves some out, fewer than there are workers.
 
     Returns:
         The content of metrics.json: what was asked, the metrics of every epoch, and those of the best one.
@@ -76,15 +75,13 @@ def train(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             failure_config=ray.train.FailureConfig(max_failures=2),  # of a worker, each of which is made again
         )
-        with follow(output / "ray_train") if num_workers else nullcontext():
+        with follow(output / "ray_train"):
             result = make_trainer(configuration, datasets, num_workers, use_gpu, run_config).fit()
         assert result.checkpoint
         with result.checkpoint.as_directory() as folder:
             epochs = json.loads((Path(folder) / HISTORY).read_text())
             shutil.copy(Path(folder) / BEST / CHECKPOINT_FILE, output / CHECKPOINT_FILE)
             shutil.copy(Path(folder) / CHECKPOINT_FILE, output / f"last-{CHECKPOINT_FILE}")
-        if num_workers == 0:  # then the checkpoint lies in a temporary folder
-            shutil.rmtree(result.checkpoint.path)
         plots.draw_epochs(epochs, output / "curve.png")
         metrics = {**claim, "best": min(epochs, key=loss), "epochs": epochs}
         write_whole(output / "metrics.json", metrics)
@@ -106,8 +103,9 @@ def make_trainer(
     configuration: dict[str, Any], datasets: Datasets, num_workers: int, use_gpu: bool, run_config: ray.train.RunConfig
 ) -> Any:
     """Ray Train's trainer of the example, for `train` and for each of Ray Tune's trials."""
+    kept = None if num_workers else Path(f"{run_config.storage_path}/{run_config.name}")
     return Trainer(
-        partial(_train_on_worker, keep_folder=num_workers == 0),
+        partial(_train_on_worker, kept=kept),
         train_loop_config=configuration,
         datasets=datasets,
         # Ray's default for the options uses one that it has deprecated.
@@ -117,13 +115,12 @@ def make_trainer(
     )
 
 
-def _train_on_worker(configuration: dict[str, Any], *, keep_folder: bool) -> None:
-    state = TrainingState()
+def _train_on_worker(configuration: dict[str, Any], *, kept: Path | None) -> None:
+    state = TrainingState(kept)
     try:
         train_loop(configuration, state)
     finally:
-        if not keep_folder:
-            shutil.rmtree(state.folder)
+        shutil.rmtree(state.folder)
 
 
 def read_splits(rows: Input) -> Datasets:

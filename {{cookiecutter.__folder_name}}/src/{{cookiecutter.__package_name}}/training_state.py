@@ -11,6 +11,8 @@ from typing import Any
 
 import ray.train
 
+from .folders import whole_folder
+
 METRIC = "validation_loss"  # chooses the best epoch, and the best of Ray Tune's trials; the less, the better
 BEST, HISTORY = "best", "epochs.json"
 
@@ -33,14 +35,20 @@ def read_epochs(folder: Path) -> list[dict[str, Any]]:
 class TrainingState:
     """The folder that becomes a checkpoint after every epoch; after a kill it is what the last one left.
 
+    Args:
+        kept: where the checkpoints are kept, if not by Ray Train, which keeps none without workers.
+
     Attributes:
         folder: what `report` is given writes into it, and reads from it when the training goes on.
         epochs: the metrics of the epochs that are done.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Path | None = None) -> None:
+        self.kept = kept
         self.folder = Path(tempfile.mkdtemp(prefix="training-"))
         self.epochs: list[dict[str, Any]] = []
+        if earlier := _whole_checkpoints(kept):  # of which Ray Train is to know, if no epoch is left to do
+            ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(str(earlier[-1])))
         if checkpoint := ray.train.get_checkpoint():
             checkpoint.to_directory(str(self.folder))
             self.epochs = json.loads((self.folder / HISTORY).read_text())
@@ -61,5 +69,19 @@ class TrainingState:
             if best:
                 shutil.rmtree(self.folder / BEST, ignore_errors=True)
                 shutil.copytree(self.folder, self.folder / BEST)
-            checkpoint = ray.train.Checkpoint.from_directory(str(self.folder))
+            folder = self._keep(self.kept) if self.kept else self.folder
+            checkpoint = ray.train.Checkpoint.from_directory(str(folder))
         ray.train.report(self.epochs[-1], checkpoint=checkpoint)
+
+    def _keep(self, kept: Path) -> Path:
+        """Keep a copy of the folder in place of the one before; at any moment, one of them is whole."""
+        earlier, path = _whole_checkpoints(kept), kept / f"checkpoint_{len(self.epochs):06}"
+        with whole_folder(path) as partial:
+            shutil.copytree(self.folder, partial, dirs_exist_ok=True)
+        for each in earlier:
+            shutil.rmtree(each)
+        return path
+
+
+def _whole_checkpoints(kept: Path | None) -> list[Path]:
+    return sorted(kept.glob("checkpoint_??????")) if kept else []
