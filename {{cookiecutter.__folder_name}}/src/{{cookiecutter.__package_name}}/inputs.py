@@ -70,7 +70,8 @@ def find_input(source: str) -> Input:
     """
     try:
         filesystem, root = fsspec.url_to_fs(source)
-        is_folder, is_there = filesystem.isdir(root), filesystem.exists(root)
+        is_folder = filesystem.isdir(root)
+        is_there = is_folder or filesystem.exists(root)
     except Exception as problem:  # of a store, no credentials or no way there: each kind has errors of its own
         raise UserError(f"--input {source}: {problem}") from None
     magic = re.search(r"[*?\[]", root)

@@ -26,7 +26,7 @@ def loss(epoch: Mapping[str, Any]) -> float:
 def read_epochs(folder: Path) -> list[dict[str, Any]]:
     """The epochs of a training, those of before a kill too, from the newest whole checkpoint in Ray Train's folder."""
     histories: list[list[dict[str, Any]]] = [[]]
-    for checkpoint in folder.glob("checkpoint_*"):
+    for checkpoint in folder.glob("checkpoint_*[0-9]"):  # and none that is `.partial`
         with suppress(OSError, ValueError):  # it is being written or removed, or a kill left it half-written
             histories.append(json.loads((checkpoint / HISTORY).read_text()))
     return max(histories, key=len)
