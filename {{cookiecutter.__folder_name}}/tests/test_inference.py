@@ -39,10 +39,13 @@ class TestPredict:
         assert rows["error"].isna().all()
         assert (summary["rows"], summary["failed"]) == (len(rows), 0)
 
-    def test_decoding_is_a_stage_of_its_own(self, example: Example, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("cpus", [0.5, 1])
+    def test_decoding_is_a_stage_of_its_own(
+        self, example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: float
+    ) -> None:
         """Ray Data would fuse it with predictors of as many CPUs, and nothing would be decoded while the model runs."""
-        decoders = settings.CPUS_PER_DECODER
-        summary = predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"), num_cpus=decoders)
+        monkeypatch.setattr(settings, "CPUS_PER_DECODER", cpus)
+        summary = predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"), num_cpus=cpus)
         assert summary["busy_seconds"]["predict"] > 0
         assert (summary["busy_seconds"]["decode"] > 0) == hasattr(predictor.Predictor, "decode")
 

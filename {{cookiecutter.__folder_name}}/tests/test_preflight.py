@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from {{ cookiecutter.__package_name }} import preflight
+from {{ cookiecutter.__package_name }} import preflight, settings
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.preflight import Node, Plan, check_training, make_plan, nodes_to_come, plan_for_cluster
 
@@ -44,6 +44,13 @@ def test_without_a_gpu_the_default_falls_back_to_the_cpu() -> None:
 def test_a_plan_that_never_could_run_is_refused(nodes: list[Node], arguments: dict[str, float], reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         make_plan(nodes, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_decoder_of_more_cpus_than_a_plan_keeps_free_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "CPUS_PER_DECODER", 2)
+    monkeypatch.setattr(preflight, "cluster_nodes", lambda: [Node(8, 0)])
+    with pytest.raises(UserError, match="CPUS_PER_DECODER is 1 at the most"):
+        plan_for_cluster()
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def _pipeline(
     dataset.context.execution_options.resource_limits = ray.data.ExecutionResources(object_store_memory=ahead)
     if trial.decode:
         # With as many CPUs as a predictor the decoder would be fused with it: nothing decoded while the model runs.
-        decoder_cpus = settings.CPUS_PER_DECODER + (0.01 if plan.num_cpus == settings.CPUS_PER_DECODER else 0)
+        decoder_cpus = settings.CPUS_PER_DECODER - (0.01 if plan.num_cpus == settings.CPUS_PER_DECODER else 0)
         decode = partial(decode_row, folder=rows.folder, decode=trial.decode, blank=trial.blank)
         dataset = dataset.map(decode, num_cpus=decoder_cpus)
     blocks = math.ceil(len(rows.ids) / rows_per_block)  # a predictor more than that would have nothing to do

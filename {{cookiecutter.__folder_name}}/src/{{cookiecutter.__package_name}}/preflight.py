@@ -89,6 +89,8 @@ def plan_for_cluster(concurrency: tuple[int, int] | None = None, **asked: Any) -
         UserError: the plan could never run, even on all of the machines.
     """
     live, to_come = cluster_nodes(), nodes_to_come()
+    if settings.CPUS_PER_DECODER > 1:
+        raise UserError("settings.py: CPUS_PER_DECODER is 1 at the most, as a plan keeps no more free for it")
     asked = {"default_num_gpus": settings.GPUS_PER_PREDICTOR, **asked}
     whole = make_plan([*live, *to_come], concurrency, **asked)
     if not to_come:

@@ -65,6 +65,8 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
                 f"{token_file()} holds the cluster's token? See cluster/README.md"
             ) from None
     else:
+        # The monitor of Ray's first autoscaler takes a second to end, each time; there is nothing to scale here.
+        os.environ.setdefault("RAY_enable_autoscaler_v2", "1")
         ray.init(
             address="local",
             num_cpus=num_cpus or _cores() + 1,

@@ -12,6 +12,7 @@ from .stages import stage_of
 
 PATIENCE = 30.0  # seconds without progress before a line says so, and between one such line and the next
 LOOK_EVERY = 2.0  # seconds
+WEIGH_EVERY = 5.0  # seconds: to add up the memory of a dozen processes takes 50 ms of a CPU
 MOST_DEATHS = 5  # of predictors' processes, while nothing else moves
 AGAIN = "Give the same command again: it makes a new plan, and what is finished is kept"
 
@@ -28,6 +29,7 @@ class Watch(ExecutionCallback):
         self.cpus = ray.cluster_resources().get("CPU", 0)
         self.progress: list[Any] = []
         self.moved = self.looked = time.monotonic()
+        self.weighed = 0.0
         self.restarting = self.deaths = 0
 
     def on_execution_step(self, executor: Any) -> None:
@@ -35,7 +37,8 @@ class Watch(ExecutionCallback):
         if now < self.looked + LOOK_EVERY:
             return
         self.looked = now
-        Watch.peak_memory = max(Watch.peak_memory, _memory())
+        if now > self.weighed + WEIGH_EVERY:
+            self.weighed, Watch.peak_memory = now, max(Watch.peak_memory, _memory())
         operators = executor._topology or {}
         progress = [(op.metrics.num_tasks_finished, op.metrics.num_task_outputs_generated) for op in operators]
         restarting = sum(operator.get_actor_info().restarting for operator in operators)
