@@ -23,6 +23,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import pyarrow.parquet as pq
 from my_ray_project.predictor import write_checkpoint  # type: ignore[attr-defined]
 from my_ray_project.runtime import NODE_ENVIRONMENT
 from PIL import Image
@@ -140,7 +141,7 @@ def scale(folder: Path, checkpoint: Path, nodes: Sequence[int]) -> None:
     from ray.cluster_utils import Cluster
 
     os.environ |= NODE_ENVIRONMENT | {"WAITING_MODEL": "1"}  # for the nodes' workers, too
-    speeds = {}
+    speeds: dict[int, tuple[float, float]] = {}  # rows a second since the first prediction, and in the second half
     for count in nodes:
         make_images(folder / f"images-{count}", 0)
         rows = 18_000 * count
@@ -158,19 +159,28 @@ def scale(folder: Path, checkpoint: Path, nodes: Sequence[int]) -> None:
             )  # fmt: skip
         finally:
             cluster.shutdown()
-        speeds[count] = run["steady"]
-        print(f"{count} nodes: {speeds[count]:.0f} rows/s, {run['summary']['plan']}", flush=True)
+        speeds[count] = run["steady"], second_half(output / "predictions")
+        print(f"{count} nodes: {speeds[count]} rows/s, {run['summary']['plan']}", flush=True)
     write("scale", speeds)
-    one = speeds[nodes[0]] / nodes[0]
-    for count, speed in speeds.items():
-        print(f"| {count} | {speed:.0f} | {speed / one / count:.2f} |")
+    linear = [speed / nodes[0] for speed in speeds[nodes[0]]]
+    for count, both in speeds.items():
+        cells = [f"{speed:.0f} | {speed / one / count:.2f}" for speed, one in zip(both, linear, strict=True)]
+        print(f"| {count} | {' | '.join(cells)} |")
     figure, axes = plt.subplots(figsize=(5, 3))
-    axes.plot(nodes, [one * count for count in nodes], "--", color="#bbbbbb", label="linear")
-    axes.plot(nodes, list(speeds.values()), "o-", color="#4477aa", label="predict")
+    axes.plot(nodes, [linear[1] * count for count in nodes], "--", color="#bbbbbb", label="linear")
+    axes.plot(nodes, [speed for _, speed in speeds.values()], "o-", color="#4477aa", label="second half of the run")
+    axes.plot(nodes, [speed for speed, _ in speeds.values()], "o-", color="#bbccee", label="since the first prediction")
     axes.set_xlabel("logical nodes, an accelerator each")
     axes.set_ylabel("rows a second")
     axes.legend()
     save(figure, "scale")
+
+
+def second_half(predictions: Path) -> float:
+    """Rows a second in the second half of the time in which files were written: nothing is loaded any more."""
+    written = sorted((path.stat().st_mtime, pq.read_metadata(path).num_rows) for path in predictions.iterdir())
+    last, middle = written[-1][0], (written[0][0] + written[-1][0]) / 2
+    return sum(rows for at, rows in written if at > middle) / (last - middle)
 
 
 def write(name: str, figures: Any) -> None:

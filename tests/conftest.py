@@ -98,7 +98,7 @@ def own_environment(folder: Path, requirement: str) -> Path:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Two processes share the tests: one runs the files that work with Ray; the other the rest, on what these leave
-    idle, and then the demos that have a network of their own, and so the ports of Ray's that all demos ask for."""
+    idle, and then what has a network of its own, and so the ports of Ray's that others ask for, too."""
     from xdist.scheduler import LoadScopeScheduling
 
     class RayAndTheRest(LoadScopeScheduling):
@@ -110,8 +110,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def part_of(nodeid: str) -> str:
     file, _, name = nodeid.partition("::")
-    with_ray = Path(file).name in WITH_RAY
-    return ("demos" if "without_a_network" in name else "Ray") if with_ray else "the rest"
+    if Path(file).name not in WITH_RAY:
+        return "the rest"
+    return "own network" if "without_a_network" in name or Path(file).name == "test_onprem.py" else "Ray"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
