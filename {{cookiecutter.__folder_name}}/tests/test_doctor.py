@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import run_cli
+from upath import UPath
 
 from {{ cookiecutter.__package_name }}.doctor import _look
 
@@ -37,7 +38,7 @@ def test_a_closed_port_and_a_folder_of_the_same_name_are_seen(tmp_path: Path) ->
     """What a machine would say that reaches one port of another and not the next, and has a folder of its own there."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         ports = [server.getsockname(), ("127.0.0.1", 1)]
-        seen = _look(None, str(tmp_path / "output"), str(tmp_path / "not-here"), ports)
+        seen = _look(None, str(tmp_path / "output"), UPath(tmp_path / "not-here"), ports)
     assert seen["closed"] == ["127.0.0.1:1"]
     assert seen["problems"] == {str(tmp_path / "output"): f"{tmp_path / 'output'} is another folder there"}
 

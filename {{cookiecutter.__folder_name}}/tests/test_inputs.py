@@ -1,11 +1,14 @@
 """Whatever --input points at becomes rows with unique ids. No Ray needed."""
 
 import os
+import re
 from pathlib import Path
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from {{ cookiecutter.__package_name }} import inputs
 from {{ cookiecutter.__package_name }}.errors import UserError
@@ -40,13 +43,33 @@ def test_files_become_rows(folder: Path, source: str, ids: list[str], protocol: 
 
 
 def test_a_remote_folder_keeps_its_uris() -> None:
-    import fsspec
-
     fsspec.filesystem("memory").pipe("/bucket/images/a.png", b"content")
     found = find_input("memory://bucket/images")
     assert found.table is not None
-    assert found.table.to_pylist() == [{"id": "a.png", "path": "memory:///bucket/images/a.png"}]
-    assert found.folder == "memory:///bucket/images"
+    assert found.table.to_pylist() == [{"id": "a.png", "path": "memory://bucket/images/a.png"}]
+    assert found.folder == "memory://bucket/images"
+
+
+class Accounts(MemoryFileSystem):  # type: ignore[misc]
+    """As Azure's: the account stands in the URI, and in no path."""
+
+    protocol = "accounts"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(MemoryFileSystem._strip_protocol(re.sub("^accounts://([^@/]*)@[^/]*", r"/\1", path)))
+
+
+def test_the_account_in_a_uri_is_kept() -> None:
+    fsspec.register_implementation("accounts", Accounts, clobber=True)
+    Accounts().pipe("/box/images/a.png", b"content")
+    found = find_input("accounts://box@mine.net/images/")
+    assert found.table is not None
+    assert found.table["path"].to_pylist() == ["accounts://box@mine.net/images/a.png"]
+    assert found.folder == "accounts://box@mine.net/images"
+    pd.DataFrame({"id": [1]}).to_parquet("accounts://box@mine.net/table.parquet")
+    table = find_input("accounts://box@mine.net/table.parquet")
+    assert (table.files, table.folder) == (["accounts://box@mine.net/table.parquet"], "accounts://box@mine.net")
 
 
 def test_parquet_is_read_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

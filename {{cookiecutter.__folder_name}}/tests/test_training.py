@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -233,6 +233,18 @@ def test_a_tuning_goes_on_after_a_kill_and_train_takes_its_best(
     assert taken == {**DEFAULTS, **best}
 
 
+@pytest.fixture
+def another_ray() -> Iterator[None]:
+    """Somebody else's, on this machine."""
+    start = "import ray; ray.init(address='local', num_cpus=1, include_dashboard=False); print(); input()"
+    command = [sys.executable, "-c", start]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "\n"
+        yield
+        other.communicate("\n")
+
+
 def test_the_workers_of_a_trial_may_hold_every_cpu(example: Example, tmp_path: Path) -> None:
     with ray_session(num_cpus=2, dashboard=True):
         arguments: dict[str, Any] = {"trials": 1, "parameters": {"epochs": 1}, "num_workers": 2}
@@ -240,6 +252,7 @@ def test_the_workers_of_a_trial_may_hold_every_cpu(example: Example, tmp_path: P
     assert [row["epochs"] for row in tuned["table"]] == [1]
 
 
+@pytest.mark.usefixtures("another_ray")
 def test_a_tuning_on_one_cpu_stops_a_bad_trial_and_a_seed_makes_it_repeatable(
     example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

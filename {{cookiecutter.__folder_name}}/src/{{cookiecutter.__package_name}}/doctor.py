@@ -84,7 +84,7 @@ def examine(
 
 
 @contextmanager
-def _probe(output: str | None) -> Iterator[str | None]:
+def _probe(output: str | None) -> Iterator[UPath | None]:
     """A file in `output`, or the folder where that would be made, for the other machines to see."""
     if output is None:
         yield None
@@ -96,7 +96,7 @@ def _probe(output: str | None) -> Iterator[str | None]:
         yield None
         return
     try:
-        yield str(probe)
+        yield probe
     finally:
         probe.unlink()
 
@@ -128,7 +128,7 @@ def _check_machine(address: str, look: Any, here: dict[str, Any]) -> Iterator[Ch
 
 
 def _look(
-    checkpoint: str | None, output: str | None, probe: str | None, ports: list[tuple[str, int]]
+    checkpoint: str | None, output: str | None, probe: UPath | None, ports: list[tuple[str, int]]
 ) -> dict[str, Any]:
     """What a machine sees when it looks at itself and around. Runs on each of them."""
     problems = {}
@@ -139,7 +139,7 @@ def _look(
             own = _existing(output) / f".doctor-{platform.node()}-{os.getpid()}"
             own.write_text("")
             own.unlink()
-            problems[output] = "" if probe is None or UPath(probe).exists() else f"{output} is another folder there"
+            problems[output] = "" if probe is None or probe.exists() else f"{output} is another folder there"
         except OSError as problem:
             problems[output] = f"can't write in {output}: {problem.strerror or problem}"
     versions = {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES}

@@ -19,7 +19,7 @@ import ray.data
 from . import settings
 from .errors import UserError
 from .folders import lock
-from .inputs import Input, absolute, find_input
+from .inputs import Input, absolute, find_input, where_files_are
 from .preflight import Plan, cluster_nodes, plan_for_cluster
 from .run_folder import RunFolder, file_digest
 from .stages import measure
@@ -104,7 +104,10 @@ def predict(
             predictions = _pipeline(left, done, plan, trial, rows_per_block, checkpoint)
             # Writing asks for no CPU: where decoders hold every free one, nothing would be written before the end.
             predictions.write_parquet(
-                str(folder.predictions), mode=ray.data.SaveMode.APPEND, ray_remote_args={"num_cpus": 0}
+                folder.predictions.path,
+                filesystem=None if isinstance(folder.path, Path) else folder.path.fs,  # as in `where_files_are`
+                mode=ray.data.SaveMode.APPEND,
+                ray_remote_args={"num_cpus": 0},
             )
             summary |= {
                 **measure(predictions.get_stats_summary(), plan, len(left.ids), time.time() - started),
@@ -131,7 +134,8 @@ def _pipeline(
         dataset = ray.data.from_blocks([rows.table.slice(start, at_once) for start in starts])
     else:
         at_once = 0
-        dataset = ray.data.read_parquet(rows.files)
+        paths, filesystem = where_files_are(rows.files)
+        dataset = ray.data.read_parquet(paths, filesystem=filesystem)
         if len(done):
             leave_done_out = partial(leave_out, done=ray.put(done))
             dataset = dataset.map_batches(leave_done_out, batch_size=None, batch_format="pyarrow")

@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -103,9 +104,15 @@ def find_input(source: str) -> Input:
     for path in paths:
         _check_path(path, local="file" in filesystem.protocol)
 
+    base, _, below = source.partition("://")[2].partition("/")
+    outside = root.rstrip("/").removesuffix(below.rstrip("/"))  # what the file system's own paths have for the base
+
     def address(path: str) -> str:
-        # Local paths stay plain: in a file:// URI a "%" or "#" of a name would need escapes.
-        return path if "file" in filesystem.protocol else str(filesystem.unstrip_protocol(path))
+        # Local paths stay plain: in a file:// URI a "%" or "#" of a name would need escapes. Of Azure's, only the URI
+        # tells the account.
+        if "file" in filesystem.protocol:
+            return path
+        return f"{source.partition('://')[0]}://{base}/{f'{path}/'.removeprefix(outside)}".rstrip("/")
 
     if not tables:
         files = [address(path) for path in paths]
@@ -137,14 +144,18 @@ def absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).absolute())
 
 
-def read_ids(files: list[str]) -> pa.ChunkedArray:
-    """The column `id` of Parquet files, paths or URIs of one file system."""
-    return _open_parquet(files).to_table(columns=["id"])["id"]
+def where_files_are(files: list[str]) -> tuple[list[str], Any]:
+    """The files' paths, and the fsspec file system of all of them, or None where they are on this machine.
+
+    It is for Ray Data, which would take another library for a store, with other credentials.
+    """
+    filesystem, _ = fsspec.url_to_fs(files[0])
+    local = "file" in filesystem.protocol
+    return [filesystem._strip_protocol(file) for file in files], None if local else filesystem
 
 
 def _open_parquet(files: list[str]) -> pyarrow.dataset.Dataset:
-    filesystem, _ = fsspec.url_to_fs(files[0])
-    paths = [filesystem._strip_protocol(file) for file in files]
+    paths, filesystem = where_files_are(files)
     return pyarrow.dataset.dataset(paths, filesystem=filesystem, format="parquet")
 
 

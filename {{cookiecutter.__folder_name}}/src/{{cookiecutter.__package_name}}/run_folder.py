@@ -9,15 +9,14 @@ import hashlib
 import json
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset
 import pyarrow.parquet as pq
 from upath import UPath
 
 from .errors import UserError
 from .folders import check_claim, write_whole
-from .inputs import read_ids
 
 OWN_FILES = {"predictions"}
 
@@ -65,28 +64,28 @@ class RunFolder:
         """
         try:
             write_whole(self.path / "run.json", self.claim)
-        except OSError as problem:  # there is no such bucket, for one
-            raise UserError(f"--output {self.path}: {problem.strerror or problem}") from None
+        except Exception as problem:  # there is no such bucket, for one
+            raise UserError(f"--output {self.path}: {getattr(problem, 'strerror', None) or problem}") from None
         files = []
         for file in self._files():
             try:
                 with file.open("rb") as stream:
                     pq.read_metadata(stream)
-                files.append(str(file))
+                files.append(file)
             except pa.ArrowInvalid:
                 file.unlink()
         return self._ids_once(files) if files else pa.chunked_array([], pa.string())
 
-    def _ids_once(self, files: list[str]) -> pa.ChunkedArray:
+    def _ids_once(self, files: list[UPath]) -> pa.ChunkedArray:
         """The ids in the files, after a row that is there twice was taken out of the later file.
 
         A cluster's worker may outlive the driver by a moment, and write what the next run then predicts, too.
         """
-        ids = read_ids(files)
+        ids = _read_ids(files)
         if pc.count_distinct(ids).as_py() == len(ids):
             return ids
         seen: set[Any] = set()
-        for file in map(UPath, files):
+        for file in files:
             with file.open("rb") as stream:
                 table = pq.read_table(stream)
             once = [id_ not in seen for id_ in table["id"].to_pylist()]
@@ -96,10 +95,10 @@ class RunFolder:
                 with partial.open("wb") as stream:
                     pq.write_table(table.filter(once), stream)
                 partial.rename(file)
-        return read_ids(files)
+        return _read_ids(files)
 
     def _files(self) -> list[UPath]:
-        fsspec.url_to_fs(str(self.path))[0].invalidate_cache()  # s3fs would not see what Ray writes
+        self.path.fs.invalidate_cache()  # s3fs would not see what Ray's workers write
         return sorted(self.predictions.glob("*.parquet"))
 
     def close(self, ids: pa.ChunkedArray, summary: dict[str, Any]) -> dict[str, Any]:
@@ -108,16 +107,21 @@ class RunFolder:
         Raises:
             RuntimeError: rows are missing, or there twice. It can't happen; if it does, nobody must trust the folder.
         """
-        written = self._ids_once([str(file) for file in self._files()])
-        files = [str(file) for file in self._files()]
+        files = self._files()
+        written = self._ids_once(files)
         missing = pc.sum(pc.invert(pc.is_in(ids, written))).as_py()
         if missing or len(written) != len(ids):
             raise RuntimeError(f"{self.predictions} has {len(written)} rows for {len(ids)}, and lacks {missing}")
-        errors = (pq.read_table(file, columns=["error"])["error"] for file in files)
+        errors = (pq.read_table(file.path, columns=["error"], filesystem=file.fs)["error"] for file in files)
         failed = sum(len(each) - each.null_count for each in errors)
         whole = {"rows": len(ids), "failed": failed, **summary}
         write_whole(self.path / "summary.json", whole)
         return whole
+
+
+def _read_ids(files: list[UPath]) -> pa.ChunkedArray:
+    paths, filesystem = [file.path for file in files], files[0].fs
+    return pyarrow.dataset.dataset(paths, filesystem=filesystem, format="parquet").to_table(columns=["id"])["id"]
 
 
 def file_digest(path: str) -> str:

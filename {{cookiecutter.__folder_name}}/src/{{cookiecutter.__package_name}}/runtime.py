@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray
@@ -27,6 +27,8 @@ NODE_ENVIRONMENT = {
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
 }
 
+API_SERVER = "RAY_API_SERVER_ADDRESS"
+
 
 @contextmanager
 def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: bool = False) -> Iterator[None]:
@@ -36,7 +38,8 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
         num_cpus: the CPUs that a Ray started here counts with: slots for tasks, not cores. One more than there are
             cores by default: on two, the stages that only pass blocks on would wait ten seconds for one another.
         dashboard: serve Ray's dashboard, on localhost only. Ray Tune needs it: without, the CPUs of the workers of a
-            trial that was stopped are never free again. The other steps start faster without.
+            trial that was stopped are never free again. The other steps start faster without. It has port 8265, or
+            the next one that is free.
         verbose: show what Ray and its workers log, too. It is in /tmp/ray/session_latest/logs in any case.
 
     Raises:
@@ -56,6 +59,7 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
     late = threading.Timer(30, print, [waiting], {"file": sys.stderr})
     late.daemon = True
     late.start()
+    api_server = os.environ.get(API_SERVER)
     if address := os.environ.get("RAY_ADDRESS"):
         try:
             ray.init(logging_level=level, log_to_driver=verbose)
@@ -67,10 +71,15 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
     else:
         # The monitor of Ray's first autoscaler takes a second to end, each time; there is nothing to scale here.
         os.environ.setdefault("RAY_enable_autoscaler_v2", "1")
+        port = _free_port() if dashboard else None
+        if port:
+            # Workers that ask the dashboard would else search for it: another Ray on this machine, and they find none.
+            os.environ[API_SERVER] = f"http://127.0.0.1:{port}"
         ray.init(
             address="local",
             num_cpus=num_cpus or _cores() + 1,
             include_dashboard=dashboard,
+            dashboard_port=port,
             logging_level=level,
             log_to_driver=verbose,
             runtime_env=environment,
@@ -86,6 +95,9 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
         yield
     finally:
         ray.shutdown()
+        os.environ.pop(API_SERVER, None)
+        if api_server:
+            os.environ[API_SERVER] = api_server
 
 
 def _check_temporary_folder() -> None:
@@ -106,6 +118,13 @@ def _check_address(address: str) -> None:
         raise UserError(
             f"RAY_ADDRESS {address} does not answer ({problem}). Is the cluster up, and the port open to this machine?"
         ) from None
+
+
+def _free_port() -> int:
+    for port in range(8265, 8365):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise UserError("no port from 8265 to 8364 is free for Ray's dashboard")
 
 
 def _cores() -> int:

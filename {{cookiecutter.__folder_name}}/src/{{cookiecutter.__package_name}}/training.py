@@ -14,7 +14,7 @@ from ray.data.expressions import col
 from . import plots, settings
 from .errors import UserError
 from .folders import check_claim, lock, write_whole
-from .inputs import Input, find_input
+from .inputs import Input, find_input, where_files_are
 from .model import CHECKPOINT_FILE
 from .preflight import check_training, cluster_nodes, nodes_to_come
 from .progress import follow
@@ -129,7 +129,8 @@ def read_splits(rows: Input) -> Datasets:
 
 
 def _read_split(rows: Input, split: str) -> ray.data.Dataset:
-    dataset: ray.data.Dataset = ray.data.read_parquet(rows.files)
+    paths, filesystem = where_files_are(rows.files)
+    dataset: ray.data.Dataset = ray.data.read_parquet(paths, filesystem=filesystem)
     dataset.context.execution_options.preserve_order = True  # or a seed would shuffle other rows each time
     dataset = dataset.filter(expr=col("split") == split)
     given = rows.count("split", split)
