@@ -101,18 +101,18 @@ def find_input(source: str) -> Input:
     tables = [path for path in paths if path.endswith(".parquet")]
     if not paths:
         raise UserError(f"--input {source}: there are no files")
+    local = "file" in filesystem.protocol
     for path in paths:
-        _check_path(path, local="file" in filesystem.protocol)
+        _check_path(path, local)
 
-    base, _, below = source.partition("://")[2].partition("/")
+    scheme, _, rest = source.partition("://")
+    base, _, below = rest.partition("/")
     outside = root.rstrip("/").removesuffix(below.rstrip("/"))  # what the file system's own paths have for the base
 
     def address(path: str) -> str:
         # Local paths stay plain: in a file:// URI a "%" or "#" of a name would need escapes. Of Azure's, only the URI
         # tells the account.
-        if "file" in filesystem.protocol:
-            return path
-        return f"{source.partition('://')[0]}://{base}/{f'{path}/'.removeprefix(outside)}".rstrip("/")
+        return path if local else f"{scheme}://{base}/{f'{path}/'.removeprefix(outside)}".rstrip("/")
 
     if not tables:
         files = [address(path) for path in paths]
