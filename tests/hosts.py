@@ -1,6 +1,7 @@
 """Hosts on one machine: each a network, process and mount namespace with its own sshd, home, /tmp and /dev/shm.
 
-Needs root, and Debian's openssh-server, rsync and iproute2. After `Hosts` ends, no namespace and no process is left.
+And a network for the machine that reaches them, whose ports nothing else on this one has. Needs root, and Debian's
+openssh-server, rsync and iproute2. After `Hosts` ends, no namespace and no process is left.
 """
 
 import shlex
@@ -11,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 
 BRIDGE = "ray-hosts"
-NETWORK = "10.87.65"  # .1 is this machine, .10 the first host
+NETWORK = "10.87.65"  # .1 is this machine, .2 the laptop, .10 the first host
+LAPTOP = f"{BRIDGE}-laptop"
+ON_LAPTOP = ("ip", "netns", "exec", LAPTOP)  # before a command
 
 # What a host does first; it is the first process of its namespace, and all others end with it.
 BOOT = """
@@ -35,9 +38,9 @@ MaxSessions 100
 MaxStartups 100
 """
 
-# Of a run that was killed.
-LEFTOVERS = f"""
-for name in $(ip netns list | grep -o '^{BRIDGE}-[0-9]*'); do ip netns delete "$name"; done
+# At the end, and of a run that was killed.
+REMOVE = f"""
+for name in $(ip netns list | grep -o '^{BRIDGE}-[^ ]*'); do ip netns delete "$name"; done
 ! ip link show {BRIDGE} > /dev/null 2>&1 || ip link delete {BRIDGE}
 """
 
@@ -57,17 +60,7 @@ class Host:
         accounts = ["root:x:0:0:root:/home/ray:/bin/bash" if line.startswith("root:") else line for line in accounts]
         (folder / "passwd").write_text("\n".join(accounts) + "\n")
         sh(f"ssh-keygen -q -t ed25519 -N '' -f {shlex.quote(str(folder / 'host_key'))}")
-        sh(
-            f"""
-            ip netns add {self.name}
-            ip link add rh{number} type veth peer name eth0 netns {self.name}
-            ip link set rh{number} master {BRIDGE} up
-            ip -n {self.name} link set lo up
-            ip -n {self.name} addr add {self.address}/24 dev eth0
-            ip -n {self.name} link set eth0 up
-            ip -n {self.name} route add default via {NETWORK}.1
-            """  # without a default route, Ray would take 127.0.0.1 for the host's address
-        )
+        add_network(self.name, self.address)
         boot = BOOT.format(name=self.name, folder=shlex.quote(str(folder)), shared=shlex.quote(str(shared)))
         spaces = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
         with (folder / "sshd.log").open("wb") as log:
@@ -83,10 +76,6 @@ class Host:
         self.process.kill()
         self.process.wait()
 
-    def remove(self) -> None:
-        self.kill()
-        subprocess.run(["ip", "netns", "delete", self.name], check=True)
-
 
 class Hosts:
     """So many hosts, which share the folder `shared` as /mnt, and read `profile` at every login."""
@@ -97,9 +86,10 @@ class Hosts:
         self.hosts: list[Host] = []
 
     def __enter__(self) -> list[Host]:
-        sh(LEFTOVERS)
+        sh(REMOVE)
         try:
             sh(f"ip link add {BRIDGE} type bridge\nip addr add {NETWORK}.1/24 dev {BRIDGE}\nip link set {BRIDGE} up")
+            add_network(LAPTOP, f"{NETWORK}.2")
             for number in range(self.count):
                 folder = self.folder / f"host-{number}"
                 folder.mkdir(parents=True)
@@ -113,8 +103,24 @@ class Hosts:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for host in self.hosts:
-            host.remove()
-        subprocess.run(["ip", "link", "delete", BRIDGE], check=True)
+            host.kill()
+        sh(REMOVE)
+
+
+def add_network(name: str, address: str) -> None:
+    """A network namespace whose one card, beside localhost, is on the bridge."""
+    card = "rh" + address.rpartition(".")[2]
+    sh(
+        f"""
+        ip netns add {name}
+        ip link add {card} type veth peer name eth0 netns {name}
+        ip link set {card} master {BRIDGE} up
+        ip -n {name} link set lo up
+        ip -n {name} addr add {address}/24 dev eth0
+        ip -n {name} link set eth0 up
+        ip -n {name} route add default via {NETWORK}.1
+        """  # without a default route, Ray would take 127.0.0.1 for the host's address
+    )
 
 
 def wait_for_port(address: str, port: int, seconds: float = 30) -> None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import PYTHON, bake, package_sources, run
-from hosts import Host, Hosts, wait_for_port
+from hosts import ON_LAPTOP, Host, Hosts
 
 T = TypeVar("T")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: hosts made of namespaces need root")
@@ -37,7 +37,10 @@ class Predictor(Predictor):  # type: ignore[no-redef]
 
 
 class Laptop:
-    """The machine that the README's commands are typed on: the project, its environment, and a home of its own."""
+    """The machine that the README's commands are typed on: the project, its environment, its own home and ports.
+
+    Port 8265 above all: `ray dashboard` forwards it to the cluster, and any other Ray here may have it.
+    """
 
     def __init__(self, project: Path, home: Path, temporary: Path) -> None:
         self.project, self.home = project, home
@@ -55,14 +58,17 @@ class Laptop:
 
     def run(self, beginning: str) -> "subprocess.CompletedProcess[str]":
         """Type the README's command that begins so."""
-        result = run("bash", "-c", self.command(beginning), folder=self.project, **self.environment)
+        return self.type(self.command(beginning))
+
+    def type(self, command: str) -> "subprocess.CompletedProcess[str]":
+        result = run(*ON_LAPTOP, "bash", "-c", command, folder=self.project, **self.environment)
         print(result.stdout)
         return result
 
     def start(self, beginning: str, log: Path) -> "subprocess.Popen[bytes]":
         with log.open("wb") as file:
             return subprocess.Popen(
-                ["bash", "-c", "exec " + self.command(beginning)],
+                [*ON_LAPTOP, "bash", "-c", "exec " + self.command(beginning)],
                 cwd=self.project,
                 env=os.environ | self.environment,
                 stdin=subprocess.DEVNULL,
@@ -125,9 +131,8 @@ def test_a_cluster_from_up_to_down_with_a_host_that_dies(laptop: Laptop, hosts: 
     assert laptop.run("ray up").returncode == 0
     dashboard = laptop.start("ray dashboard", tmp_path / "dashboard.log")
     try:
-        wait_for_port("127.0.0.1", 8265)
-        fit = wait_for(lambda: doctor_sees(laptop, hosts), 240)
-        print(fit)
+        wait_for(lambda: laptop.type("ss -Hltn sport = :8265").stdout, 30)
+        wait_for(lambda: doctor_sees(laptop, hosts), 240)
         doctor_finds_what_is_wrong(laptop, hosts)
 
         job = laptop.start("my-ray-project submit -- predict", tmp_path / "predict.log")
@@ -150,7 +155,7 @@ def test_a_cluster_from_up_to_down_with_a_host_that_dies(laptop: Laptop, hosts: 
         assert again.returncode == 0
         assert "finished" in again.stdout
         wrong = laptop.command("my-ray-project submit -- predict").replace("model.safetensors", "no-such-model")
-        refused = run("bash", "-c", wrong, folder=laptop.project, **laptop.environment)
+        refused = laptop.type(wrong)
         assert refused.returncode == 2, refused.stdout
     finally:
         dashboard.terminate()
@@ -164,7 +169,7 @@ def test_a_cluster_from_up_to_down_with_a_host_that_dies(laptop: Laptop, hosts: 
 def write_input(laptop: Laptop) -> None:
     """The example's images, some of them twice, and a model, where README.md has them; and a slow predictor."""
     for step in ("data", "preprocess --engine pandas", "train --num-workers 0"):
-        made = run("bash", "-c", f"my-ray-project {step}", folder=laptop.project, **laptop.environment)
+        made = laptop.type(f"my-ray-project {step}")
         assert made.returncode == 0, made.stdout
     shared = laptop.home.parent / "mnt/shared"
     (shared / "input").mkdir(parents=True)
@@ -176,11 +181,10 @@ def write_input(laptop: Laptop) -> None:
         file.write(SLOWLY)
 
 
-def doctor_sees(laptop: Laptop, hosts: list[Host]) -> str:
-    """What `doctor` says, once it sees all of the hosts, and that they are well."""
+def doctor_sees(laptop: Laptop, hosts: list[Host]) -> bool:
+    """Whether `doctor` sees all of the hosts, and that they are well."""
     result = laptop.run("my-ray-project submit -- doctor")
-    seen = all(f"machine {host.address} path" in result.stdout for host in hosts)
-    return result.stdout if seen and result.returncode == 0 else ""
+    return result.returncode == 0 and all(f"machine {host.address} path" in result.stdout for host in hosts)
 
 
 def doctor_finds_what_is_wrong(laptop: Laptop, hosts: list[Host]) -> None:
@@ -189,10 +193,9 @@ def doctor_finds_what_is_wrong(laptop: Laptop, hosts: list[Host]) -> None:
     assert run("ip", "-n", hosts[1].name, "route", "add", *blocked, folder=Path("/")).returncode == 0
     try:
         wrong = "my-ray-project submit -- doctor --output /home/ray/predictions --num-gpus 1"
-        ill = run("bash", "-c", wrong, folder=laptop.project, **laptop.environment)
+        ill = laptop.type(wrong)
     finally:
         assert run("ip", "-n", hosts[1].name, "route", "del", *blocked, folder=Path("/")).returncode == 0
-    print(ill.stdout)
     assert ill.returncode == 2
     found = [line for line in ill.stdout.splitlines() if line.startswith("FAIL")]
     assert {line.partition(":")[0] for line in found} == {
