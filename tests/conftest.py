@@ -112,7 +112,8 @@ def part_of(nodeid: str) -> str:
     file, _, name = nodeid.partition("::")
     if Path(file).name not in WITH_RAY:
         return "the rest"
-    return "own network" if "without_a_network" in name or Path(file).name == "test_onprem.py" else "Ray"
+    alone = Path(file).name == "test_onprem.py" or "without_a_network" in name or name.endswith("[azure]")
+    return "own network" if alone else "Ray"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,71 +1,104 @@
-"""`predict` from bucket to bucket, in moto's imitation of S3: every row once, and on from what is written there."""
+"""`predict` from bucket to bucket, in imitations of S3 and of Azure: every row once, and on from what is written."""
 
 import itertools
 import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 from conftest import PAIRS, make_model, run
-from imitation import amazon, credentials
+from imitation import Store, azure_store, s3_store
 
+STORES = {"s3": s3_store, "azure": azure_store}
+
+# With the library of the project's environment, and what the store's address says.
+UPLOAD = """
+import sys, fsspec
+base, *files = sys.argv[1:]
+store, bucket = fsspec.url_to_fs(base)
+store.mkdir(bucket)
+for file in files:
+    name = file.rpartition("/")[2]
+    store.put(file, f"{bucket}/{name}" if name == "model.safetensors" else f"{bucket}/images/{name}")
+"""
 READ = """
-import json, pandas as pd, s3fs
-files = s3fs.S3FileSystem().glob("bucket/run/predictions/*.parquet")
-tables = {file: pd.read_parquet("s3://" + file) for file in files}
+import json, sys, fsspec, pandas as pd
+store, run = fsspec.url_to_fs(sys.argv[1] + "/run")
+tables = {file: pd.read_parquet(file, filesystem=store) for file in sorted(store.glob(run + "/predictions/*.parquet"))}
 assert all(table["error"].isna().all() for table in tables.values())
-print(json.dumps({file.removeprefix("bucket/"): sorted(table["id"]) for file, table in tables.items()}))
+print(json.dumps({file: sorted(table["id"]) for file, table in tables.items()}))
+"""
+# As a kill leaves it: one file is whole, one is half-written, the others are not there.
+LOSE = """
+import sys, fsspec
+store, run = fsspec.url_to_fs(sys.argv[1] + "/run")
+store.rm(run + "/summary.json")
+whole, half, *others = sorted(store.glob(run + "/predictions/*.parquet"))
+store.pipe(half, store.cat(half)[:-100])
+store.rm(others)
+"""
+BUCKETS = """
+import json, sys, fsspec
+store, bucket = fsspec.url_to_fs(sys.argv[1])
+print(json.dumps([name.strip("/") for name in store.ls("", detail=False)]))
 """
 
 
-@pytest.mark.parametrize("project", PAIRS[:1], indirect=True)  # for AWS: it brings s3fs
-def test_a_run_in_a_bucket_goes_on_from_what_is_written(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    with STORES[request.param](tmp_path / "store") as running:
+        yield running
+
+
+# Each brings the library of its cloud's store.
+@pytest.mark.parametrize(
+    ("project", "store"), [(PAIRS[0], "s3"), (PAIRS[2], "azure")], indirect=True, ids=["s3", "azure"]
+)
+def test_a_run_in_a_bucket_goes_on_from_what_is_written(project: Path, store: Store, tmp_path: Path) -> None:
     installed = run(sys.executable, "-m", "nox", "--session", "tests", "--install-only", folder=project)
     assert installed.returncode == 0, installed.stdout
     commands = project / ".nox/tests/bin"
     make_model(commands, tmp_path)
     images = sorted((tmp_path / "data/raw").rglob("*.png"))
-    with amazon(tmp_path) as address:
-        for name, value in credentials(address).items():
-            monkeypatch.setenv(name, value)
-        bucket = boto3.resource("s3", region_name="us-east-1").create_bucket(Bucket="bucket")
-        bucket.upload_file(str(tmp_path / "outputs/training/model.safetensors"), "model.safetensors")
-        for image in images:
-            bucket.upload_file(str(image), f"images/{image.name}")
-        arguments = ["--input", "s3://bucket/images", "--checkpoint", "s3://bucket/model.safetensors"]
-        predict = [commands / "my-ray-project", "predict", *arguments, "--output", "s3://bucket/run"]
 
-        def written() -> dict[str, list[str]]:
-            """The ids in each file of predictions, by its key; no row of them failed."""
-            ids: dict[str, list[str]] = json.loads(run(commands / "python", "-c", READ, folder=tmp_path).stdout)
-            return ids
+    def script(code: str, *arguments: Path | str) -> str:
+        """What a script prints; warnings of the libraries are not in the way."""
+        command = [*store.inside, commands / "python", "-W", "ignore", "-c", code, store.base, *arguments]
+        finished = run(*command, folder=tmp_path, **store.environment)
+        assert finished.returncode == 0, finished.stdout
+        return finished.stdout
 
-        nobody = run(*predict, folder=tmp_path, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
-        assert nobody.returncode == 2, nobody.stdout
-        assert nobody.stdout == "error: --output s3://bucket/run: Unable to locate credentials\n"
-        mistyped = run(*predict[:-1], "s3://bukcet/run", folder=tmp_path)
-        assert mistyped.returncode == 2, mistyped.stdout
-        assert mistyped.stdout.startswith("error: --output s3://bukcet/run: ")
-        assert [each.name for each in boto3.resource("s3").buckets.all()] == ["bucket"]  # s3fs would make it
+    def predict(output: str = f"{store.base}/run", **environment: str) -> tuple[int, str]:
+        arguments = ["--input", f"{store.base}/images", "--checkpoint", f"{store.base}/model.safetensors"]
+        command = [*store.inside, commands / "my-ray-project", "predict", *arguments, "--output", output]
+        finished = run(*command, folder=tmp_path, **{**store.environment, **environment})
+        # Where a network has no way out, Ray says so.
+        return finished.returncode, re.sub("^.*network_util.cc.*\n", "", finished.stdout, flags=re.MULTILINE)
 
-        first = run(*predict, folder=tmp_path)
-        assert first.returncode == 0, first.stdout
-        kept, half, *lost = before = written()
-        assert sorted(itertools.chain(*before.values())) == [image.name for image in images]
+    script(UPLOAD, tmp_path / "outputs/training/model.safetensors", *images)
+    code, said = predict(**store.wrong_credentials)
+    assert code == 2, said
+    assert re.fullmatch(f"error: --output {store.base}/run: {store.refusal}.*\n", said)
+    mistyped = f"{store.base.replace('bucket', 'bukcet')}/run"
+    code, said = predict(mistyped)
+    assert code == 2, said
+    assert re.fullmatch(f"error: --output {mistyped}: .*\n", said)
+    assert json.loads(script(BUCKETS)) == ["bucket"]  # some library would have made it
 
-        # What a kill leaves.
-        bucket.Object("run/summary.json").delete()
-        bucket.put_object(Key=half, Body=bucket.Object(half).get()["Body"].read()[:-100])
-        for key in lost:
-            bucket.Object(key).delete()
-        again = run(*predict, folder=tmp_path)
-        assert again.returncode == 0, again.stdout
-        assert f"Going on: {len(before[kept])} of {len(images)} rows are done." in again.stdout
-        after = written()
-        assert after[kept] == before[kept]
-        assert sorted(itertools.chain(*after.values())) == [image.name for image in images]
+    code, said = predict()
+    assert code == 0, said
+    before: dict[str, list[str]] = json.loads(script(READ))
+    assert len(before) > 2
+    assert sorted(itertools.chain(*before.values())) == [image.name for image in images]
 
-        assert "finished: nothing to do" in run(*predict, folder=tmp_path).stdout
+    kept = min(before)
+    script(LOSE)
+    code, said = predict()
+    assert code == 0, said
+    assert f"Going on: {len(before[kept])} of {len(images)} rows are done." in said
+    after = json.loads(script(READ))
+    assert after[kept] == before[kept]
+    assert sorted(itertools.chain(*after.values())) == [image.name for image in images]
+    assert "finished: nothing to do" in predict()[1]

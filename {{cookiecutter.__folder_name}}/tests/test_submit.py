@@ -16,6 +16,7 @@ import ray
 from conftest import PACKAGE, run_cli
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from {{ cookiecutter.__package_name }}.runtime import DASHBOARD_PORTS
 from {{ cookiecutter.__package_name }}.submit import DASHBOARD
 
 
@@ -104,6 +105,11 @@ def test_ctrl_c_leaves_the_job_running(address: str) -> None:
     client = JobSubmissionClient(address)
     assert client.get_job_status(job) in (JobStatus.PENDING, JobStatus.RUNNING)
     client.stop_job(job)
+
+
+def test_a_dashboard_of_this_machine_leaves_the_port_of_a_clusters() -> None:
+    """`ray dashboard` would say nothing, and a job for the cluster run here."""
+    assert int(DASHBOARD.rpartition(":")[2]) not in DASHBOARD_PORTS
 
 
 def test_what_can_not_be_sent_is_refused(address: str) -> None:

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from upath import UPath
 
-from .errors import UserError
+from .errors import UserError, reason
 from .inputs import absolute
 from .preflight import plan_for_cluster
 from .tokens import has_token, token_file
@@ -141,7 +141,7 @@ def _look(
             own.unlink()
             problems[output] = "" if probe is None or probe.exists() else f"{output} is another folder there"
         except OSError as problem:
-            problems[output] = f"can't write in {output}: {problem.strerror or problem}"
+            problems[output] = f"can't write in {output}: {reason(problem)}"
     versions = {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     return {
         "versions": ", ".join(map(" ".join, versions.items())),

@@ -10,7 +10,7 @@ from typing import Any
 import filelock
 from upath import UPath
 
-from .errors import UserError
+from .errors import UserError, reason
 
 LOCK = ".lock"
 
@@ -58,7 +58,7 @@ def lock(folder: Path | UPath) -> AbstractContextManager[Any]:
     except filelock.Timeout:
         raise UserError(f"--output {folder}: another process is at work in it") from None
     except OSError as problem:
-        raise UserError(f"--output {folder}: {problem.strerror or problem}") from None
+        raise UserError(f"--output {folder}: {reason(problem)}") from None
 
 
 def write_whole(path: Path | UPath, content: Any) -> None:

@@ -17,7 +17,7 @@ import ray
 import ray.data
 
 from . import settings
-from .errors import UserError
+from .errors import UserError, reason
 from .folders import lock
 from .inputs import Input, absolute, find_input, where_files_are
 from .preflight import Plan, cluster_nodes, plan_for_cluster
@@ -68,7 +68,7 @@ def predict(
     try:
         digest = file_digest(checkpoint)
     except OSError as problem:
-        raise UserError(f"--checkpoint {checkpoint}: {problem.strerror or problem}. `train` writes one") from None
+        raise UserError(f"--checkpoint {checkpoint}: {reason(problem)}. `train` writes one") from None
     claim = {
         "input": source,
         "digest of the input": rows.digest,

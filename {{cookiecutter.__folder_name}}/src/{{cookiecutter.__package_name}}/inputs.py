@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
 
-from .errors import UserError
+from .errors import UserError, reason
 
 # What file systems call a file's size and the time of its last change.
 CHANGES = ("size", "mtime", "LastModified", "updated", "last_modified")
@@ -55,7 +55,7 @@ class Input:
         try:
             return int(_open_parquet(self.files).count_rows(filter=pc.field(column) == value))
         except pa.ArrowInvalid as problem:
-            raise UserError(f"--input is not what `preprocess` writes: {str(problem).splitlines()[0]}") from None
+            raise UserError(f"--input is not what `preprocess` writes: {reason(problem)}") from None
 
 
 def find_input(source: str) -> Input:
@@ -74,7 +74,7 @@ def find_input(source: str) -> Input:
         is_folder = filesystem.isdir(root)
         is_there = is_folder or filesystem.exists(root)
     except Exception as problem:  # of a store, no credentials or no way there: each kind has errors of its own
-        raise UserError(f"--input {source}: {problem}") from None
+        raise UserError(f"--input {source}: {reason(problem)}") from None
     magic = re.search(r"[*?\[]", root)
     if is_folder:
         try:
@@ -83,8 +83,7 @@ def find_input(source: str) -> Input:
             errors = {} if filesystem.async_impl else {"on_error": "raise"}
             found = filesystem.find(root, detail=True, **errors)
         except OSError as problem:
-            reason = problem.strerror or problem
-            raise UserError(f"--input: {problem.filename or source} can't be read: {reason}") from None
+            raise UserError(f"--input: {problem.filename or source} can't be read: {reason(problem)}") from None
         folder, table_folder = root, filesystem._parent(root)
     elif is_there:
         found, folder, table_folder = {root: filesystem.info(root)}, *[filesystem._parent(root)] * 2
@@ -166,7 +165,7 @@ def _read_unique_ids(files: list[str]) -> tuple[pa.Table | None, pa.ChunkedArray
         table = dataset.to_table() if sum(sizes) <= LARGEST_TABLE else dataset.to_table(columns=["id"])
         ids = table["id"]
     except (pa.ArrowInvalid, KeyError) as problem:
-        raise UserError(f"--input: {str(problem).splitlines()[0]}") from None
+        raise UserError(f"--input: {reason(problem)}") from None
     if len(ids) == 0:
         raise UserError("--input: the table has no rows")
     if ids.null_count:

@@ -15,7 +15,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 from upath import UPath
 
-from .errors import UserError
+from .errors import UserError, reason
 from .folders import check_claim, write_whole
 
 OWN_FILES = {"predictions"}
@@ -30,7 +30,7 @@ def is_finished(path: str) -> bool:
     try:
         return (UPath(path) / "summary.json").exists()
     except Exception as problem:  # as in `inputs.find_input`
-        raise UserError(f"--output {path}: {problem}") from None
+        raise UserError(f"--output {path}: {reason(problem)}") from None
 
 
 class RunFolder:
@@ -45,7 +45,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str, claim: dict[str, Any]) -> None:
-        self.path = UPath(path)
+        self.address, self.path = path, UPath(path)
         self.claim = claim
         self.predictions = self.path / "predictions"
         bound = bool(self._files())
@@ -65,7 +65,7 @@ class RunFolder:
         try:
             write_whole(self.path / "run.json", self.claim)
         except Exception as problem:  # there is no such bucket, for one
-            raise UserError(f"--output {self.path}: {getattr(problem, 'strerror', None) or problem}") from None
+            raise UserError(f"--output {self.address}: {reason(problem)}") from None
         files = []
         for file in self._files():
             try:

@@ -28,6 +28,7 @@ NODE_ENVIRONMENT = {
 }
 
 API_SERVER = "RAY_API_SERVER_ADDRESS"
+DASHBOARD_PORTS = range(8266, 8366)  # 8265 is left to a cluster's, where `submit` sends jobs
 
 
 @contextmanager
@@ -38,7 +39,7 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
         num_cpus: the CPUs that a Ray started here counts with: slots for tasks, not cores. One more than there are
             cores by default: on two, the stages that only pass blocks on would wait ten seconds for one another.
         dashboard: serve Ray's dashboard, on localhost only. Ray Tune needs it: without, the CPUs of the workers of a
-            trial that was stopped are never free again. The other steps start faster without. It has port 8265, or
+            trial that was stopped are never free again. The other steps start faster without. It has port 8266, or
             the next one that is free.
         verbose: show what Ray and its workers log, too. It is in /tmp/ray/session_latest/logs in any case.
 
@@ -121,10 +122,10 @@ def _check_address(address: str) -> None:
 
 
 def _free_port() -> int:
-    for port in range(8265, 8365):
+    for port in DASHBOARD_PORTS:
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
-    raise UserError("no port from 8265 to 8364 is free for Ray's dashboard")
+    raise UserError(f"no port from {DASHBOARD_PORTS[0]} to {DASHBOARD_PORTS[-1]} is free for Ray's dashboard")
 
 
 def _cores() -> int:
