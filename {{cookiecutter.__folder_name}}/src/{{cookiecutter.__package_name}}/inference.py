@@ -98,8 +98,8 @@ def predict(
             )
             print(f"Plan: {plan}.", flush=True)
             if trial.device == "cpu" and (plan.num_gpus or settings.GPUS_PER_PREDICTOR):
-                reason = "Ray has GPUs, but torch sees none" if plan.num_gpus else "No GPU here"
-                print(f"{reason}: predicting on the CPU.")
+                why = "Ray has GPUs, but torch sees none" if plan.num_gpus else "No GPU here"
+                print(f"{why}: predicting on the CPU.")
             rows_per_block = _rows_per_block(trial, plan, len(left.ids))
             predictions = _pipeline(left, done, plan, trial, rows_per_block, checkpoint)
             # Writing asks for no CPU: where decoders hold every free one, nothing would be written before the end.
