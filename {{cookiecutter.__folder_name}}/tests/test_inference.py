@@ -39,6 +39,17 @@ class TestPredict:
         assert rows["error"].isna().all()
         assert (summary["rows"], summary["failed"]) == (len(rows), 0)
 
+    def test_so_few_rows_that_the_first_try_does_them_all(self, example: Example, tmp_path: Path) -> None:
+        few = example.manifest.with_name("eight.parquet")
+        pq.write_table(pq.read_table(example.manifest)[:8], few)
+        summary = predict(str(few), str(example.checkpoint), str(tmp_path / "run"), batch_size=3)
+        assert (summary["rows"], summary["failed"]) == (8, 0)
+        assert len(list((tmp_path / "run" / "predictions").iterdir())) == 1
+        rows = read_predictions(tmp_path / "run")
+        predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "whole"))
+        whole = read_predictions(tmp_path / "whole").set_index("id")
+        pd.testing.assert_frame_equal(rows.set_index("id"), whole.loc[rows["id"]])
+
     @pytest.mark.parametrize("cpus", [0.5, 1])
     def test_decoding_is_a_stage_of_its_own(
         self, example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: float
@@ -113,7 +124,7 @@ def test_the_default_plan_runs_whatever_the_machine_has(example: Example, tmp_pa
 
 
 def test_every_predictor_gets_as_many_blocks_as_another() -> None:
-    trial = Trial("cpu", None, {}, "numpy", 16, 0.003, 2 / 272, 150_528, 0)  # a block of 272 rows takes two seconds
+    trial = Trial("cpu", None, {}, "numpy", 16, 0.003, 2 / 272, 150_528, 0, pa.table({}))  # 272 rows take two seconds
     plan = Plan(2, 2, 1, 0, 3)
     assert inference._rows_per_block(trial, plan, 4096) == 256  # 8 blocks each, where 272 would leave 16 rows over
     assert inference._rows_per_block(trial, plan, 100) == 13  # so few that a batch is not filled

@@ -2,6 +2,7 @@
 
     rows that no earlier run finished -> a first try -> blocks of two seconds' work -> decode -> predict -> Parquet
 
+The first try is of eight rows, whose predictions are written at once: the first ones are there in seconds.
 The folder of predictions is its own checkpoint (`run_folder.py`): a run that was killed goes on from the ids in it.
 """
 
@@ -83,9 +84,10 @@ def predict(
     with lock(folder.path):
         done = folder.open()
         left = rows.without(done)
+        predicted = len(left.ids)
         if len(done):
             print(f"Going on: {len(done)} of {len(rows.ids)} rows are done.", flush=True)
-        summary: dict[str, Any] = {"rows_before": len(done), "seconds": 0.0, "rows_per_second": 0.0}
+        summary: dict[str, Any] = {"rows_before": len(done)}
         if len(left.ids):
             trial = _try_first(plan, left, batch_size, checkpoint)
             share = trial.predict_seconds / (trial.predict_seconds + trial.decode_seconds)
@@ -100,6 +102,10 @@ def predict(
             if trial.device == "cpu" and (plan.num_gpus or settings.GPUS_PER_PREDICTOR):
                 why = "Ray has GPUs, but torch sees none" if plan.num_gpus else "No GPU here"
                 print(f"{why}: predicting on the CPU.")
+            summary |= {"plan": str(plan), "device": trial.device, "predictor_memory_bytes": trial.memory}
+            done = folder.add(trial.predictions, done)
+            left = rows.without(done)
+        if len(left.ids):
             rows_per_block = _rows_per_block(trial, plan, len(left.ids))
             predictions = _pipeline(left, done, plan, trial, rows_per_block, checkpoint)
             # Writing asks for no CPU: where decoders hold every free one, nothing would be written before the end.
@@ -110,15 +116,15 @@ def predict(
                 ray_remote_args={"num_cpus": 0},
             )
             summary |= {
-                **measure(predictions.get_stats_summary(), plan, len(left.ids), time.time() - started),
-                "plan": str(plan),
+                **measure(predictions.get_stats_summary(), plan, len(left.ids)),
                 "rows_per_block": rows_per_block,
                 "batch_size": min(trial.batch_size, rows_per_block),
-                "device": trial.device,
-                "predictor_memory_bytes": trial.memory,
+                "peak_memory_bytes": Watch.peak_memory,
             }
+        seconds = time.time() - started
+        summary |= {"seconds": round(seconds, 3), "rows_per_second": round(predicted / seconds, 3)}
         versions = {name: version(name) for name in ("ray", "torch", "pyarrow")}
-        return folder.close(rows.ids, {**summary, "peak_memory_bytes": Watch.peak_memory, "versions": versions})
+        return folder.close(rows.ids, {**summary, "versions": versions})
 
 
 def _pipeline(

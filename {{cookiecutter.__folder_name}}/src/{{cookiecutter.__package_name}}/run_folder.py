@@ -7,6 +7,8 @@
 
 import hashlib
 import json
+import uuid
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -76,6 +78,16 @@ class RunFolder:
                 file.unlink()
         return self._ids_once(files) if files else pa.chunked_array([], pa.string())
 
+    def add(self, table: pa.Table, done: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Write the rows of `table` whose id is not in `done` as a file, and return the ids that are done now."""
+        if len(done):
+            table = table.filter(pc.invert(pc.is_in(table["id"], done)))
+        if len(table):
+            if isinstance(self.path, Path):  # a store makes folders by itself
+                self.predictions.mkdir(exist_ok=True)
+            _write(table, self.predictions / f"first-{uuid.uuid4().hex}.parquet")
+        return pa.chunked_array([*done.chunks, *table["id"].cast(done.type).chunks]) if len(done) else table["id"]
+
     def _ids_once(self, files: list[UPath]) -> pa.ChunkedArray:
         """The ids in the files, after a row that is there twice was taken out of the later file.
 
@@ -91,10 +103,7 @@ class RunFolder:
             once = [id_ not in seen for id_ in table["id"].to_pylist()]
             seen.update(table["id"].to_pylist())
             if not all(once):
-                partial = file.with_name(file.name + ".partial")
-                with partial.open("wb") as stream:
-                    pq.write_table(table.filter(once), stream)
-                partial.rename(file)
+                _write(table.filter(once), file)
         return _read_ids(files)
 
     def _files(self) -> list[UPath]:
@@ -117,6 +126,14 @@ class RunFolder:
         whole = {"rows": len(ids), "failed": failed, **summary}
         write_whole(self.path / "summary.json", whole)
         return whole
+
+
+def _write(table: pa.Table, file: UPath) -> None:
+    """The file is there whole, or as it was."""
+    partial = file.with_name(file.name + ".partial")
+    with partial.open("wb") as stream:
+        pq.write_table(table, stream)
+    partial.rename(file)
 
 
 def _read_ids(files: list[UPath]) -> pa.ChunkedArray:

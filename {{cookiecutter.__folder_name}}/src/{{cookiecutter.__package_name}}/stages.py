@@ -14,12 +14,12 @@ def stage_of(operator: str) -> str:
     return next((stage for name, stage in STAGES.items() if name in operator), "read")
 
 
-def measure(stats: Any, plan: Plan, rows: int, seconds: float) -> dict[str, Any]:
+def measure(stats: Any, plan: Plan, rows: int) -> dict[str, Any]:
     """Say where the time went, from Ray Data's statistics of a run.
 
     Returns:
-        seconds: of the whole run; rows_per_second: over all of them, and in steady state: since the first prediction;
-        busy_seconds: by stage, summed over its tasks; held_up_by: the stage that its tasks kept busiest.
+        rows_per_second_steady: since the first prediction; busy_seconds: by stage, summed over its tasks; held_up_by:
+        the stage that its tasks kept busiest.
     """
     busy = dict.fromkeys(("read", "decode", "predict", "write"), 0.0)
     first, last = [], []
@@ -31,7 +31,7 @@ def measure(stats: Any, plan: Plan, rows: int, seconds: float) -> dict[str, Any]
         last.append(operator.latest_end_time)
         if stage == "predict":
             first.append(operator.earliest_start_time)
-    steady = max(last) - min(first) if first else seconds
+    steady = max(last) - min(first)
     slots = {
         "read": 1.0,
         "decode": max(1.0, plan.free_cpus // settings.CPUS_PER_DECODER),
@@ -39,8 +39,6 @@ def measure(stats: Any, plan: Plan, rows: int, seconds: float) -> dict[str, Any]
         "write": max(1.0, plan.free_cpus),
     }
     return {
-        "seconds": round(seconds, 3),
-        "rows_per_second": round(rows / seconds, 3),
         "rows_per_second_steady": round(rows / steady, 3),
         "busy_seconds": {stage: round(time_, 3) for stage, time_ in busy.items()},
         "held_up_by": max(busy, key=lambda stage: busy[stage] / slots[stage]),

@@ -28,7 +28,8 @@ LARGEST_BATCH_BYTES = 64 * 2**20  # of what the Predictor gets in one call
 
 @dataclass(frozen=True)
 class Trial:
-    """What a first try showed: how to call the Predictor, seconds and bytes a row, and the bytes that it holds."""
+    """What a first try showed: how to call the Predictor, seconds and bytes a row, and the bytes that it holds; and the
+    predictions of the rows that were tried, as `PredictBatch` returns them."""
 
     device: str
     decode: Decode | None
@@ -39,10 +40,12 @@ class Trial:
     predict_seconds: float
     row_bytes: float
     memory: int
+    predictions: pa.Table
 
 
 def try_predictor(rows: pa.Table, folder: str, batch_size: int | None, checkpoint: str, precision: str) -> Trial:
-    """Decode `rows`, and predict batches of one that grow up to `batch_size`, or until larger ones are no faster.
+    """Decode `rows`, and predict batches of one that grow up to `batch_size`, or until larger ones are no faster; then
+    all of `rows`.
 
     Raises:
         UserError: the Predictor can't be made, or the rows lack what it needs.
@@ -51,15 +54,17 @@ def try_predictor(rows: pa.Table, folder: str, batch_size: int | None, checkpoin
     worker = PredictBatch(checkpoint, device=device, precision=precision)
     if worker.refusal:
         raise worker.refusal
-    decode_seconds, sample = 0.0, rows
+    decode_seconds = 0.0
     decode, blank = getattr(predictor, "decode", None), predictor.blank
+    sample: Batch
+    tried: Batch
     if decode:
         each = rows.to_pylist()
         decode_row(each[0], folder, decode, blank)  # the first loads what it needs
         times, decoded = zip(*(_timed(decode_row, row, folder, decode, blank) for row in each), strict=True)
         good = [number for number, row in enumerate(decoded) if not row["error"]] or range(len(each))
         decode_seconds = statistics.median(times[number] for number in good)
-        # A row that can't be predicted is found out again in the run, and written down there.
+        tried = {name: np.stack([row[name] for row in decoded]) for name in decoded[0]}
         sample = {name: np.asarray(value)[np.newaxis] for name, value in {**decoded[good[0]], "error": ""}.items()}
         row_bytes = float(sum(values.nbytes for values in sample.values()))
     else:
@@ -68,6 +73,7 @@ def try_predictor(rows: pa.Table, folder: str, batch_size: int | None, checkpoin
                 f"--input has no column {missing[0]}, which the Predictor needs: give it what it was made for"
             )
         sample, row_bytes = _from_arrow(rows, predictor.batch_format), rows.nbytes / len(rows)
+        tried = sample
     size, best = 1, (1, float("inf"))
     while True:
         batch = _take(sample, np.arange(size) % _length(sample))
@@ -79,8 +85,11 @@ def try_predictor(rows: pa.Table, folder: str, batch_size: int | None, checkpoin
         size = min(4 * size, batch_size or 4 * size)
     memory = psutil.Process().memory_info().rss
     batch_size = batch_size or best[0]
+    starts = range(0, len(rows), batch_size)
+    batches = [_take(tried, np.arange(start, min(start + batch_size, len(rows)))) for start in starts]
+    predictions = pa.concat_tables(map(worker, batches))
     form = predictor.batch_format
-    return Trial(device, decode, blank, form, batch_size, decode_seconds, best[1], row_bytes, memory)
+    return Trial(device, decode, blank, form, batch_size, decode_seconds, best[1], row_bytes, memory, predictions)
 
 
 def predictor_class() -> Any:
