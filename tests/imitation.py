@@ -106,7 +106,8 @@ def azure_store(folder: Path) -> Iterator[Store]:
         wait_for_text("successfully listens", folder / "log", server)
         environment = {"AZURE_STORAGE_ACCOUNT_KEY": ACCOUNT_KEY, "SSL_CERT_FILE": str(folder / "certificate.pem")}
         wrong = {"AZURE_STORAGE_ACCOUNT_KEY": ACCOUNT_KEY.replace("Eby", "Bye")}
-        yield Store(f"abfs://bucket@{ACCOUNT}.dfs.core.windows.net", environment, wrong, "Operation returned an invalid status 'Server failed", inside)
+        refusal = "Operation returned an invalid status 'Server failed to authenticate the request"
+        yield Store(f"abfs://bucket@{ACCOUNT}.dfs.core.windows.net", environment, wrong, refusal, inside)
     finally:
         server.terminate()
         server.wait(timeout=20)
