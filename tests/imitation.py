@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import WITHOUT_NETWORK, run
@@ -22,7 +22,7 @@ class Store:
     environment: dict[str, str]
     wrong_credentials: dict[str, str]
     refusal: str
-    inside: tuple[str, ...] = field(default=())  # before a command: where the store is in reach
+    inside: tuple[str, ...] = ()  # before a command: where the store is in reach
 
 
 @contextmanager

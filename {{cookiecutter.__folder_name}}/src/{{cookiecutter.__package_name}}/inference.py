@@ -104,7 +104,7 @@ def predict(
                 print(f"{why}: predicting on the CPU.")
             summary |= {"plan": str(plan), "device": trial.device, "predictor_memory_bytes": trial.memory}
             done = folder.add(trial.predictions, done)
-            left = rows.without(done)
+            left = left.without(trial.predictions["id"])
         if len(left.ids):
             rows_per_block = _rows_per_block(trial, plan, len(left.ids))
             predictions = _pipeline(left, done, plan, trial, rows_per_block, checkpoint)
