@@ -123,7 +123,7 @@ def add_network(name: str, address: str) -> None:
     )
 
 
-def wait_for_port(address: str, port: int, seconds: float = 30) -> None:
+def wait_for_port(address: str, port: int, seconds: float = 600) -> None:
     """Wait until something listens there."""
     deadline = time.monotonic() + seconds
     while True:

@@ -42,12 +42,12 @@ def amazon(folder: Path, **settings: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        server.wait(timeout=600)
 
 
 def wait_for_text(text: str, log: Path, server: "subprocess.Popen[bytes]") -> None:
     """Wait until a server says in its log that it is ready."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while text not in log.read_text():
         assert server.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
@@ -110,4 +110,4 @@ def azure_store(folder: Path) -> Iterator[Store]:
         yield Store(f"abfs://bucket@{ACCOUNT}.dfs.core.windows.net", environment, wrong, refusal, inside)
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        server.wait(timeout=600)

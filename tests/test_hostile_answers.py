@@ -236,7 +236,13 @@ def test_a_hostile_answer_at_the_prompts_of_a_terminal(tmp_path: Path) -> None:
     """Each question is there as a sentence, and each choice with what it means."""
     environment = {**os.environ, "TERM": "dumb"}
     screen = pexpect.spawn(
-        COOKIECUTTER, [str(TEMPLATE)], cwd=tmp_path, env=environment, encoding="utf-8", timeout=60, dimensions=(50, 200)
+        COOKIECUTTER,
+        [str(TEMPLATE)],
+        cwd=tmp_path,
+        env=environment,
+        encoding="utf-8",
+        timeout=600,
+        dimensions=(50, 200),
     )
     for number, name in enumerate(ASKED, start=1):
         prompt = QUESTIONS["__prompts__"][name]

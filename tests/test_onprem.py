@@ -23,6 +23,7 @@ from hosts import ON_LAPTOP, Host, Hosts
 T = TypeVar("T")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: hosts made of namespaces need root")
 ROWS = 2000
+HANGS = 600  # seconds: what takes so long does not come any more, however busy the machine is
 SLOWLY = '''
 
 class Predictor(Predictor):  # type: ignore[no-redef]
@@ -131,16 +132,16 @@ def test_a_cluster_from_up_to_down_with_a_host_that_dies(laptop: Laptop, hosts: 
     assert laptop.run("ray up").returncode == 0
     dashboard = laptop.start("ray dashboard", tmp_path / "dashboard.log")
     try:
-        wait_for(lambda: laptop.type("ss -Hltn sport = :8265").stdout, 30)
-        wait_for(lambda: doctor_sees(laptop, hosts), 240)
+        wait_for(lambda: laptop.type("ss -Hltn sport = :8265").stdout)
+        wait_for(lambda: doctor_sees(laptop, hosts))
         doctor_finds_what_is_wrong(laptop, hosts)
 
         job = laptop.start("my-ray-project submit -- predict", tmp_path / "predict.log")
         output = laptop.home.parent / "mnt/shared/predictions"
-        wait_for(lambda: rows(output) >= ROWS * 0.4, 180)
+        wait_for(lambda: rows(output) >= ROWS * 0.4)
         hosts[2].kill()
         before = rows(output)
-        assert job.wait(300) == 0, (tmp_path / "predict.log").read_text()
+        assert job.wait(HANGS) == 0, (tmp_path / "predict.log").read_text()
         log = (tmp_path / "predict.log").read_text()
         print(log)
         summary = json.loads((output / "summary.json").read_text())
@@ -163,7 +164,7 @@ def test_a_cluster_from_up_to_down_with_a_host_that_dies(laptop: Laptop, hosts: 
         down = laptop.run("ray down")
     assert down.returncode == 0
     # The worker's own processes end when they miss the head.
-    assert wait_for(lambda: not re.search("raylet|gcs_server", processes(hosts[0]) + processes(hosts[1])), 120)
+    assert wait_for(lambda: not re.search("raylet|gcs_server", processes(hosts[0]) + processes(hosts[1])))
 
 
 def write_input(laptop: Laptop) -> None:
@@ -222,9 +223,9 @@ def processes(host: Host) -> str:
     return "\n".join(line.read_text() for line in lines if line.exists())
 
 
-def wait_for(condition: Callable[[], T], seconds: float) -> T:
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], T]) -> T:
+    deadline = time.monotonic() + HANGS
     while not (met := condition()):
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, "it hangs"
         time.sleep(0.5)
     return met

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +18,7 @@ from {{ cookiecutter.__package_name }}.model import CHECKPOINT_FILE
 from {{ cookiecutter.__package_name }}.runtime import ray_session
 
 PACKAGE = ray_session.__module__.partition(".")[0]
+HANGS = 600  # seconds: what takes so long does not come any more, however busy the machine is
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,16 @@ def run_cli(*arguments: object, **environment: str) -> subprocess.CompletedProce
     """Run a command of the project in a process of its own."""
     command = [sys.executable, "-m", PACKAGE, *map(str, arguments)]
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+def wait_for(condition: Callable[[], Any], process: "subprocess.Popen[str]") -> Any:
+    """What `condition` returns, once that is not nothing, while the process runs."""
+    deadline = time.monotonic() + HANGS
+    while not (found := condition()):
+        assert process.poll() is None, f"it ended too early:\n{process.communicate()[0]}"
+        assert time.monotonic() < deadline, "it hangs"
+        time.sleep(0.05)
+    return found
 
 
 def descendants(pid: int, name: str) -> list[psutil.Process]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import run_cli
+from conftest import HANGS, run_cli
 from upath import UPath
 
 from {{ cookiecutter.__package_name }}.doctor import _look
@@ -65,7 +65,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield address
     for machine in reversed(machines):
         machine.terminate()
-        machine.communicate(timeout=60)
+        machine.communicate(timeout=HANGS)
 
 
 def test_a_machine_with_another_python_is_named(cluster: str) -> None:

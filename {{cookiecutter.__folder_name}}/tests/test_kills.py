@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import PACKAGE, Example, descendants
+from conftest import HANGS, PACKAGE, Example, descendants, wait_for
 from ray.cluster_utils import Cluster
 
 from {{ cookiecutter.__package_name }}.predictor import Predictor
@@ -113,7 +113,7 @@ class SlowRun:
         What is promised is ten seconds.
         """
         with self.process() as process:
-            wait_until(lambda: self.predicted(time.time() - 10) > 100, process)
+            wait_for(lambda: self.predicted(time.time() - 10) > 100, process)
             killed = time.time()
             process.kill()
         return self.predicted(killed - 5)
@@ -123,14 +123,6 @@ class SlowRun:
         assert sorted(pd.read_parquet(self.predictions)["id"]) == sorted(self.ids)
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, f"it ended too early:\n{process.communicate()[0]}"
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
-
-
 def test_the_driver_is_killed_three_times(example: Example, tmp_path: Path) -> None:
     run = SlowRun(tmp_path, example, rows=1400)
     finished_before = run.killed()
@@ -138,9 +130,9 @@ def test_the_driver_is_killed_three_times(example: Example, tmp_path: Path) -> N
     for signal_, kill in ((signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)):  # Ctrl-C reaches Ray's processes, too
         with run.process() as process:
             before = run.written()
-            wait_until(lambda before=before: run.written() > before + 1, process)  # type: ignore[misc]
+            wait_for(lambda before=before: run.written() > before + 1, process)  # type: ignore[misc]
             kill(process.pid, signal_)
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=HANGS)
             assert process.returncode == 130, output
             assert "Stopped. Give the same command again" in output
             assert "Traceback" not in output
@@ -151,7 +143,7 @@ def test_the_driver_is_killed_three_times(example: Example, tmp_path: Path) -> N
 
     predicted = run.predicted()
     with run.process("--concurrency", "1") as process:
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=HANGS)
         assert process.returncode == 0, output
     run.check()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -166,7 +158,7 @@ def test_what_costly_decoding_and_a_model_of_moderate_speed_did_is_kept(example:
     run = SlowRun(tmp_path, example, rows=900, predict_seconds=0.01, decode_seconds=0.05)
     finished_before = run.killed()
     with run.process() as process:
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=HANGS)
         assert process.returncode == 0, output
     assert int(output.partition("Going on: ")[2].split()[0]) >= 0.9 * finished_before
     run.check()
@@ -175,7 +167,7 @@ def test_what_costly_decoding_and_a_model_of_moderate_speed_did_is_kept(example:
 def test_a_row_that_ends_the_predictors_process_ends_the_run(example: Example, tmp_path: Path) -> None:
     run = SlowRun(tmp_path, example, rows=60, crashes=True)
     with run.process() as process:
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=HANGS)
         assert process.returncode == 3, output
         assert "error: RuntimeError: the predictor's process died 2 times on the same rows" in output
         assert "Traceback" not in output
@@ -194,14 +186,14 @@ def test_a_predictor_and_a_node_are_killed(example: Example, tmp_path: Path, clu
     workers = [cluster.add_node(num_cpus=3) for _ in range(2)]  # one alone can go on with both predictors
     run = SlowRun(tmp_path, example, rows=1400)
     with run.process("--concurrency", "2") as process:
-        wait_until(lambda: run.written() >= 2, process)
+        wait_for(lambda: run.written() >= 2, process)
         predictors = descendants(os.getpid(), "PredictBatch")  # of the cluster that this process started
         assert len(predictors) == 2
         predictors[0].kill()
         written = run.written()
-        wait_until(lambda: run.written() > written + 1, process)
+        wait_for(lambda: run.written() > written + 1, process)
         cluster.remove_node(workers[0], allow_graceful=False)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=HANGS)
         assert process.returncode == 0, output
     run.check()
 
@@ -214,15 +206,15 @@ def test_a_run_that_lost_a_node_never_stands_still(example: Example, tmp_path: P
     with (tmp_path / PACKAGE / "watch.py").open("a") as file:
         file.write("\nPATIENCE = 5.0\n")
     with run.process() as process:
-        wait_until(lambda: run.written() >= 2, process)
+        wait_for(lambda: run.written() >= 2, process)
         cluster.remove_node(workers[1], allow_graceful=False)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=HANGS)
         assert "Plan: 3 predictor(s)" in output
         assert process.returncode in (0, 2), output
     if process.returncode == 2:
         assert "error: the cluster lost 2 CPUs, and what is left may not do for this plan. Give the same" in output
         with run.process() as process:
-            output, _ = process.communicate(timeout=120)
+            output, _ = process.communicate(timeout=HANGS)
             assert process.returncode == 0, output
             assert "Plan: 1 predictor(s) with 1 CPU each; 1 of 2 CPUs read, decode and write." in output
     run.check()
@@ -233,7 +225,7 @@ def test_it_waits_for_a_node_that_may_come_and_says_so(example: Example, tmp_pat
     run = SlowRun(tmp_path, example, rows=100)
     cluster.add_node(num_cpus=1)
     with run.process("--num-gpus", "1", HOME=str(tmp_path)) as process:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=HANGS)
         assert process.returncode == 2
         assert "0 GPUs" in output  # nothing that could bring one
 
@@ -245,6 +237,6 @@ def test_it_waits_for_a_node_that_may_come_and_says_so(example: Example, tmp_pat
         line = process.stdout.readline()
         assert line == "Waiting for the cluster to grow: a predictor needs a machine with 1 CPU and 1 GPU.\n"
         cluster.add_node(num_cpus=2, num_gpus=1)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=HANGS)
         assert process.returncode == 0, output
     run.check()

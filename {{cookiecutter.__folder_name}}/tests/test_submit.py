@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from conftest import PACKAGE, run_cli
+from conftest import HANGS, PACKAGE, run_cli
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from {{ cookiecutter.__package_name }}.runtime import DASHBOARD_PORTS
@@ -98,7 +98,7 @@ def test_ctrl_c_leaves_the_job_running(address: str) -> None:
     job = following.stderr.readline().split()[1]
     following.stderr.readline()
     os.kill(following.pid, signal.SIGINT)
-    _, said = following.communicate(timeout=60)
+    _, said = following.communicate(timeout=HANGS)
     assert following.returncode == 0, said
     assert f"--follow {job}" in said
     assert f"ray job stop --address {address} {job}" in said
