@@ -82,7 +82,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
         ("preprocess", "--engine", "pandas", "--input", raw, "--output", manifest),
         ("train", "--num-workers", "0", "--input", manifest, "--output", training),
     ):
-        finished = run_cli(*arguments)
+        finished = run_cli(*arguments, OMP_NUM_THREADS="1")  # so that training is repeatable
         assert finished.returncode == 0, finished.stderr
     accuracy = json.loads((training / "metrics.json").read_text())["best"]["test_accuracy"]
     return Example(raw, manifest, training / CHECKPOINT_FILE, accuracy)

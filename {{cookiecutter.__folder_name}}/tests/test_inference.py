@@ -14,7 +14,7 @@ import pytest
 import ray
 from conftest import Example, run_cli
 
-from {{ cookiecutter.__package_name }} import inference, inputs, predictor, settings, watch
+from {{ cookiecutter.__package_name }} import inputs, pipeline, predictor, settings, watch
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.folders import lock
 from {{ cookiecutter.__package_name }}.inference import predict
@@ -99,7 +99,7 @@ class TestPredict:
     def test_what_it_waits_for_is_said(
         self, example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr(inference, "PATIENCE", 0.5)
+        monkeypatch.setattr(pipeline, "PATIENCE", 0.5)
         monkeypatch.setattr(watch, "PATIENCE", 0.0)
         monkeypatch.setattr(watch, "LOOK_EVERY", 0.0)
         occupied = ray.remote(lambda: time.sleep(3)).options(num_cpus=2).remote()  # another job
@@ -124,11 +124,11 @@ def test_the_default_plan_runs_whatever_the_machine_has(example: Example, tmp_pa
 
 
 def test_every_predictor_gets_as_many_blocks_as_another() -> None:
-    trial = Trial("cpu", None, {}, "numpy", 16, 0.003, 2 / 272, 150_528, 0, pa.table({}))  # 272 rows take two seconds
+    trial = Trial("cpu", None, {}, "numpy", 16, 0.003, 2 / 272, 150_528, 0)  # 272 rows take two seconds
     plan = Plan(2, 2, 1, 0, 3)
-    assert inference._rows_per_block(trial, plan, 4096) == 256  # 8 blocks each, where 272 would leave 16 rows over
-    assert inference._rows_per_block(trial, plan, 100) == 13  # so few that a batch is not filled
-    assert inference._rows_per_block(trial, plan, 1) == 1
+    assert pipeline._rows_per_block(trial, plan, 4096) == 256  # 8 blocks each, where 272 would leave 16 rows over
+    assert pipeline._rows_per_block(trial, plan, 100) == 13  # so few that a batch is not filled
+    assert pipeline._rows_per_block(trial, plan, 1) == 1
 
 
 class FailsOnOdd:
@@ -230,12 +230,25 @@ def test_a_folder_that_can_not_be_made_is_refused(tmp_path: Path) -> None:
         lock(tmp_path / "file" / "run")
 
 
-def test_a_first_try_that_runs_out_of_memory_ends_the_run(example: Example, tmp_path: Path) -> None:
-    arguments = ["predict", "--input", example.manifest, "--checkpoint", example.checkpoint]
+def test_a_first_try_that_runs_out_of_memory_ends_the_run(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The share of the machine's memory from which on Ray ends workers: less than is taken in any case.
-    refused = run_cli(*arguments, "--output", tmp_path / "run", RAY_memory_usage_threshold="0.001")
-    assert refused.returncode == 2, refused.stderr
-    assert "error: the first predictor ran out of memory, and Ray ended it." in refused.stderr
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
+    with ray_session(num_cpus=2), pytest.raises(UserError, match="first predictor ran out of memory, and Ray ended it"):
+        predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("batch_size", [[], ["--batch-size", "3"]])
+def test_the_first_predictions_come_before_ray_starts(example: Example, tmp_path: Path, batch_size: list[str]) -> None:
+    few = example.manifest.with_name("eight.parquet")
+    pq.write_table(pq.read_table(example.manifest)[:8], few)
+    arguments = ["predict", "--input", few, "--checkpoint", example.checkpoint, "--output", tmp_path / "run"]
+    finished = run_cli(*arguments, *batch_size, RAY_TMPDIR=str(tmp_path / "ray"))
+    assert finished.returncode == 0, finished.stderr
+    assert "8 rows, 0 failed" in finished.stdout
+    assert len(read_predictions(tmp_path / "run")) == 8
+    assert not (tmp_path / "ray").exists()
 
 
 def test_gpus_that_are_not_there_are_refused_at_once(example: Example, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -171,6 +171,45 @@ def test_a_row_that_ends_the_predictors_process_ends_the_run(example: Example, t
         assert process.returncode == 3, output
         assert "error: RuntimeError: the predictor's process died 2 times on the same rows" in output
         assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("death", "code", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", 2, "error: the first predictor was killed, as the system does where memory runs out"),
+        ("os.abort()", 3, "error: RuntimeError: the first predictor's process ended with exit code -6"),
+        ("1 / 0", 3, "error: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_why_the_first_try_ended_is_said(example: Example, tmp_path: Path, death: str, code: int, said: str) -> None:
+    run = SlowRun(tmp_path, example, rows=60)
+    with (tmp_path / PACKAGE / "predictor.py").open("a") as file:
+        file.write(f"\n{death}\n")
+    with run.process() as process:
+        output, _ = process.communicate(timeout=HANGS)
+        assert process.returncode == code, output
+        assert said in output
+        assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(("signal_", "kill"), [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)])
+def test_the_first_try_says_that_it_takes_long_and_can_be_stopped(
+    example: Example, tmp_path: Path, signal_: int, kill: Callable[[int, int], None]
+) -> None:
+    run = SlowRun(tmp_path, example, rows=60, predict_seconds=HANGS)
+    with (tmp_path / PACKAGE / "watch.py").open("a") as file:
+        file.write("\nPATIENCE = 0.5\n")
+    with run.process() as process:
+        assert process.stdout
+        assert process.stdout.readline() == "Waiting for the first predictor, on this machine.\n"
+        first_try = descendants(process.pid, "spawn_main")
+        kill(process.pid, signal_)
+        output, _ = process.communicate(timeout=HANGS)
+        assert process.returncode == 130, output
+        assert output.endswith("Stopped. Give the same command again: what is finished is kept.\n")
+        assert "Traceback" not in output
+    assert len(first_try) == 1
+    assert not first_try[0].is_running()
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     for name, value in QUIET.items() if not options.verbose else ():
         os.environ.setdefault(name, value)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as Ray does, once it has started
     try:
         return int(options.run(options))
     except Exception as problem:
@@ -87,14 +90,14 @@ def run_tune(options: argparse.Namespace) -> int:
     from .tuning import BEST_PARAMETERS, tune_parameters
 
     parameters = {"epochs": options.epochs} if options.epochs else {}
-    with ray_session(verbose=options.verbose, dashboard=True):
-        tuned = tune_parameters(
-            str(options.input),
-            options.output,
-            trials=options.trials,
-            parameters=parameters,
-            num_workers=options.num_workers,
-        )
+    tuned = tune_parameters(
+        str(options.input),
+        options.output,
+        trials=options.trials,
+        parameters=parameters,
+        num_workers=options.num_workers,
+        start_ray=partial(ray_session, verbose=options.verbose, dashboard=True),
+    )
     _print_table(tuned["table"])
     print(f"Best parameters: {options.output / BEST_PARAMETERS}")
     return 0
@@ -105,8 +108,13 @@ def run_train(options: argparse.Namespace) -> int:
     from .training import train
 
     parameters = _parameters(options.parameters)
-    with ray_session(verbose=options.verbose):
-        metrics = train(str(options.input), options.output, parameters=parameters, num_workers=options.num_workers)
+    metrics = train(
+        str(options.input),
+        options.output,
+        parameters=parameters,
+        num_workers=options.num_workers,
+        start_ray=partial(ray_session, verbose=options.verbose),
+    )
     _print_table(metrics["epochs"])
     best = metrics["best"]
     print(f"Model: {options.output}, of epoch {best['epoch']}, accuracy on the test split {best['test_accuracy']:.1%}")
@@ -127,17 +135,17 @@ def run_predict(options: argparse.Namespace) -> int:
     from .runtime import ray_session
 
     finished_before = is_finished(options.output)
-    with ray_session(verbose=options.verbose):
-        summary = predict(
-            options.input,
-            options.checkpoint,
-            options.output,
-            batch_size=options.batch_size,
-            concurrency=options.concurrency,
-            num_cpus=options.num_cpus,
-            num_gpus=options.num_gpus,
-            started=STARTED,
-        )
+    summary = predict(
+        options.input,
+        options.checkpoint,
+        options.output,
+        batch_size=options.batch_size,
+        concurrency=options.concurrency,
+        num_cpus=options.num_cpus,
+        num_gpus=options.num_gpus,
+        started=STARTED,
+        start_ray=partial(ray_session, verbose=options.verbose),
+    )
     if not finished_before:
         print(f"Predictions: {options.output}/predictions, {summary['rows']} rows, {summary['failed']} failed")
         if "held_up_by" in summary:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ray
 import yaml
 
 from . import settings
@@ -49,6 +48,8 @@ class Plan:
 
 def cluster_nodes() -> list[Node]:
     """The live machines of the connected cluster."""
+    import ray
+
     return [_node(each["Resources"]) for each in ray.nodes() if each["Alive"]]
 
 

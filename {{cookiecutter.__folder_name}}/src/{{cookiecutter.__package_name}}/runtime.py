@@ -1,4 +1,7 @@
-"""Where the work runs: Ray on this machine, or the cluster that RAY_ADDRESS names."""
+"""Where the work runs: Ray on this machine, or the cluster that RAY_ADDRESS names.
+
+Ray takes a second to import, and is when it is started: what is wrong before that is said at once.
+"""
 
 import logging
 import os
@@ -9,9 +12,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import ray
-from ray.data import DataContext
 
 from .errors import UserError
 from .tokens import token_file
@@ -36,8 +36,7 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
     """Connect to the cluster at RAY_ADDRESS ("auto" on one of its machines), or else start Ray here; end it on leaving.
 
     Args:
-        num_cpus: the CPUs that a Ray started here counts with: slots for tasks, not cores. One more than there are
-            cores by default: on two, the stages that only pass blocks on would wait ten seconds for one another.
+        num_cpus: the CPUs that a Ray started here counts with; `cpus_here` by default.
         dashboard: serve Ray's dashboard, on localhost only. Ray Tune needs it: without, the CPUs of the workers of a
             trial that was stopped are never free again. The other steps start faster without. It has port 8266, or
             the next one that is free.
@@ -48,14 +47,16 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
     """
     _check_temporary_folder()
     _check_address(os.environ.get("RAY_ADDRESS", ""))
+    import ray
+    from ray.data import DataContext
+
     # Ray Train takes a worker's report in at its health checks, two seconds apart: longer than an epoch here.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     # Ray starts some of its workers through a shell and does not quote the path of Python, which may have spaces.
     quoted = shlex.quote(sys.executable)
     environment = None if quoted == sys.executable else {"py_executable": quoted}
     level = logging.INFO if verbose else logging.ERROR
-    for name, value in NODE_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     waiting = "Waiting for Ray to start; what it does is in /tmp/ray/session_latest/logs"
     late = threading.Timer(30, print, [waiting], {"file": sys.stderr})
     late.daemon = True
@@ -78,7 +79,7 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
             os.environ[API_SERVER] = f"http://127.0.0.1:{port}"
         ray.init(
             address="local",
-            num_cpus=num_cpus or _cores() + 1,
+            num_cpus=num_cpus or cpus_here(),
             include_dashboard=dashboard,
             dashboard_port=port,
             logging_level=level,
@@ -99,6 +100,20 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False, dashboard: b
         os.environ.pop(API_SERVER, None)
         if api_server:
             os.environ[API_SERVER] = api_server
+
+
+def set_environment() -> None:
+    """For the processes that this one starts: `NODE_ENVIRONMENT`, but for what is set already."""
+    for name, value in NODE_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def cpus_here() -> int:
+    """The CPUs that a Ray started here counts with: slots for tasks, not cores.
+
+    One more than there are cores: on two, the stages that only pass blocks on would wait ten seconds for one another.
+    """
+    return _cores() + 1
 
 
 def _check_temporary_folder() -> None:

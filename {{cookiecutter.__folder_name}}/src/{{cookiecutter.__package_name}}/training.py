@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from .preflight import check_training, cluster_nodes, nodes_to_come
 from .progress import follow
 from .train_loop import DEFAULTS, Trainer, train_loop
 from .training_state import BEST, HISTORY, TrainingState, loss
-from .workers import column_names, decode_row, predictor_class
+from .workers import column_names, decode_labelled_row, predictor_class
 
 Datasets = dict[str, ray.data.Dataset | Callable[[], ray.data.Dataset]]
 
@@ -34,6 +35,7 @@ def train(
     *,
     parameters: Mapping[str, Any] | None = None,
     num_workers: int = 1,
+    start_ray: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, Any]:
     """Train on the rows whose split is "train"; "validation" chooses the epoch, and "test" measures it.
 
@@ -46,6 +48,7 @@ def train(
         num_workers: Ray Train workers with a CPU each, and a GPU each if `settings.TRAIN_ON_GPU` and there are GPUs;
             0 trains in this process, for tests. All workers see as many rows: of a split that does not divide, Ray
             Train leaves some out, fewer than there are workers.
+        start_ray: starts Ray when there is something to do, such as `runtime.ray_session`; by default, it is running.
 
     Returns:
         The content of metrics.json: what was asked, the metrics of every epoch, and those of the best one.
@@ -63,29 +66,30 @@ def train(
         print(f"{output} holds this training, finished: nothing to do.")
         finished: dict[str, Any] = json.loads((output / "metrics.json").read_text())
         return finished
-    use_gpu = check_training(cluster_nodes(), nodes_to_come(), num_workers, settings.TRAIN_ON_GPU)
-    if settings.TRAIN_ON_GPU and not use_gpu:
-        print("No GPU here: training on the CPU.")
-    with lock(output):
-        datasets = read_splits(rows)
-        write_whole(output / "training.json", claim)
-        run_config = ray.train.RunConfig(
-            name="ray_train",  # Ray Train goes on from the last checkpoint that it finds under this name
-            storage_path=str(output),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
-            failure_config=ray.train.FailureConfig(max_failures=2),  # of a worker, each of which is made again
-        )
-        with follow(output / "ray_train"):
-            result = make_trainer(configuration, datasets, num_workers, use_gpu, run_config).fit()
-        assert result.checkpoint
-        with result.checkpoint.as_directory() as folder:
-            epochs = json.loads((Path(folder) / HISTORY).read_text())
-            shutil.copy(Path(folder) / BEST / CHECKPOINT_FILE, output / CHECKPOINT_FILE)
-            shutil.copy(Path(folder) / CHECKPOINT_FILE, output / f"last-{CHECKPOINT_FILE}")
-        plots.draw_epochs(epochs, output / "curve.png")
-        metrics = {**claim, "best": min(epochs, key=loss), "epochs": epochs}
-        write_whole(output / "metrics.json", metrics)
-        return metrics
+    with start_ray():
+        use_gpu = check_training(cluster_nodes(), nodes_to_come(), num_workers, settings.TRAIN_ON_GPU)
+        if settings.TRAIN_ON_GPU and not use_gpu:
+            print("No GPU here: training on the CPU.")
+        with lock(output):
+            datasets = read_splits(rows)
+            write_whole(output / "training.json", claim)
+            run_config = ray.train.RunConfig(
+                name="ray_train",  # Ray Train goes on from the last checkpoint that it finds under this name
+                storage_path=str(output),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+                failure_config=ray.train.FailureConfig(max_failures=2),  # of a worker, each of which is made again
+            )
+            with follow(output / "ray_train"):
+                result = make_trainer(configuration, datasets, num_workers, use_gpu, run_config).fit()
+            assert result.checkpoint
+            with result.checkpoint.as_directory() as folder:
+                epochs = json.loads((Path(folder) / HISTORY).read_text())
+                shutil.copy(Path(folder) / BEST / CHECKPOINT_FILE, output / CHECKPOINT_FILE)
+                shutil.copy(Path(folder) / CHECKPOINT_FILE, output / f"last-{CHECKPOINT_FILE}")
+            plots.draw_epochs(epochs, output / "curve.png")
+            metrics = {**claim, "best": min(epochs, key=loss), "epochs": epochs}
+            write_whole(output / "metrics.json", metrics)
+            return metrics
 
 
 def configure(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -136,7 +140,7 @@ def _read_split(rows: Input, split: str) -> ray.data.Dataset:
     given = rows.count("split", split)
     predictor = predictor_class()
     if decode := getattr(predictor, "decode", None):
-        labelled = partial(_decode_labelled, folder=rows.folder, decode=decode, blank=predictor.blank)
+        labelled = partial(decode_labelled_row, folder=rows.folder, decode=decode, blank=predictor.blank)
         dataset = dataset.map(labelled).filter(expr=col("error") == "")
     dataset = dataset.select_columns([*column_names(predictor.blank), "label"]).materialize()
     usable = dataset.count()
@@ -145,7 +149,3 @@ def _read_split(rows: Input, split: str) -> ray.data.Dataset:
     if usable < given:
         print(f"{given - usable} of {given} rows of the split {split} can't be decoded: training goes without them.")
     return dataset
-
-
-def _decode_labelled(row: dict[str, Any], **decoding: Any) -> dict[str, Any]:
-    return {**decode_row(row, **decoding), "label": row["label"]}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def tune_parameters(
     trials: int = 8,
     parameters: Mapping[str, Any] | None = None,
     num_workers: int = 1,
+    start_ray: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, Any]:
     """Try `train_loop.SEARCH_SPACE`: the defaults first, then parameters drawn at random from a seed.
 
@@ -43,6 +45,7 @@ def tune_parameters(
         trials: how many.
         parameters: what differs from `train_loop.DEFAULTS` in every trial, such as `epochs` and `seed`.
         num_workers: Ray Train workers of a trial, from 1 up, see `training.train`.
+        start_ray: see `training.train`.
 
     Returns:
         The content of trials.json: what was asked, and of each trial its parameters, epochs, and the metrics of its
@@ -61,16 +64,17 @@ def tune_parameters(
         print(f"{output} holds this tuning, finished: nothing to do.")
         finished: dict[str, Any] = json.loads((output / "trials.json").read_text())
         return finished
-    live, to_come = cluster_nodes(), nodes_to_come()
-    use_gpu = check_training(live, to_come, num_workers, settings.TRAIN_ON_GPU)
-    at_once = trials_at_once([*live, *to_come], num_workers, use_gpu)
-    with lock(output):
-        datasets = read_splits(rows)
-        write_whole(output / "tuning.json", claim)
-        train_with = partial(make_trainer, datasets=datasets, num_workers=num_workers, use_gpu=use_gpu)
-        with follow(output / "ray_train"):
-            grid = _run_trials(train_with, configuration, output, trials, at_once)
-        return {**claim, "table": _write_results(grid, output, claim)}
+    with start_ray():
+        live, to_come = cluster_nodes(), nodes_to_come()
+        use_gpu = check_training(live, to_come, num_workers, settings.TRAIN_ON_GPU)
+        at_once = trials_at_once([*live, *to_come], num_workers, use_gpu)
+        with lock(output):
+            datasets = read_splits(rows)
+            write_whole(output / "tuning.json", claim)
+            train_with = partial(make_trainer, datasets=datasets, num_workers=num_workers, use_gpu=use_gpu)
+            with follow(output / "ray_train"):
+                grid = _run_trials(train_with, configuration, output, trials, at_once)
+            return {**claim, "table": _write_results(grid, output, claim)}
 
 
 def _run_trials(

@@ -1,26 +1,30 @@
-"""What `predict` runs on Ray's workers: a first try that says how fast the Predictor is, decoding, and predicting.
+"""What runs on Ray's workers: a first try that says how fast the Predictor is, decoding, and predicting.
 
-The Predictor is imported where it is used: torch takes seconds to load, and the driver has no use for it.
+The Predictor is imported where it is used: torch takes seconds to load, and the driver has no use for it. Ray and
+pandas as well: a first try before Ray has started needs neither.
 """
 
 import copy
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 
 from .errors import UserError
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import ray
+
 Decode: TypeAlias = Callable[[Mapping[str, Any]], dict[str, np.ndarray]]
-Batch: TypeAlias = dict[str, np.ndarray] | pd.DataFrame | pa.Table  # by Predictor.batch_format: numpy, pandas, pyarrow
+# By Predictor.batch_format: "numpy", "pandas" or "pyarrow".
+Batch: TypeAlias = "dict[str, np.ndarray] | pd.DataFrame | pa.Table"
 
 ENOUGH = 0.1  # seconds of one call, with which what a call costs in itself no longer counts
 LARGEST_BATCH_BYTES = 64 * 2**20  # of what the Predictor gets in one call
@@ -28,8 +32,7 @@ LARGEST_BATCH_BYTES = 64 * 2**20  # of what the Predictor gets in one call
 
 @dataclass(frozen=True)
 class Trial:
-    """What a first try showed: how to call the Predictor, seconds and bytes a row, and the bytes that it holds; and the
-    predictions of the rows that were tried, as `PredictBatch` returns them."""
+    """What a first try showed: how to call the Predictor, seconds and bytes a row, and the bytes that it holds."""
 
     device: str
     decode: Decode | None
@@ -40,17 +43,20 @@ class Trial:
     predict_seconds: float
     row_bytes: float
     memory: int
-    predictions: pa.Table
 
 
-def try_predictor(rows: pa.Table, folder: str, batch_size: int | None, checkpoint: str, precision: str) -> Trial:
-    """Decode `rows`, and predict batches of one that grow up to `batch_size`, or until larger ones are no faster; then
-    all of `rows`.
+def try_predictor(
+    rows: pa.Table, folder: str, batch_size: int | None, checkpoint: str, precision: str, on_gpu: bool = False
+) -> Iterator[Any]:
+    """Decode and predict `rows`; then batches that grow from one row up to `batch_size`, or until they are no faster.
+
+    Yields:
+        the predictions of `rows`, as `PredictBatch` returns them, and then the Trial.
 
     Raises:
         UserError: the Predictor can't be made, or the rows lack what it needs.
     """
-    predictor, device = predictor_class(), _device()
+    predictor, device = predictor_class(), _device(on_gpu)
     worker = PredictBatch(checkpoint, device=device, precision=precision)
     if worker.refusal:
         raise worker.refusal
@@ -74,6 +80,9 @@ def try_predictor(rows: pa.Table, folder: str, batch_size: int | None, checkpoin
             )
         sample, row_bytes = _from_arrow(rows, predictor.batch_format), rows.nbytes / len(rows)
         tried = sample
+    starts = range(0, len(rows), batch_size or len(rows))
+    batches = (_take(tried, np.arange(start, min(start + starts.step, len(rows)))) for start in starts)
+    yield pa.concat_tables(map(worker, batches))
     size, best = 1, (1, float("inf"))
     while True:
         batch = _take(sample, np.arange(size) % _length(sample))
@@ -84,12 +93,8 @@ def try_predictor(rows: pa.Table, folder: str, batch_size: int | None, checkpoin
             break
         size = min(4 * size, batch_size or 4 * size)
     memory = psutil.Process().memory_info().rss
-    batch_size = batch_size or best[0]
-    starts = range(0, len(rows), batch_size)
-    batches = [_take(tried, np.arange(start, min(start + batch_size, len(rows)))) for start in starts]
-    predictions = pa.concat_tables(map(worker, batches))
-    form = predictor.batch_format
-    return Trial(device, decode, blank, form, batch_size, decode_seconds, best[1], row_bytes, memory, predictions)
+    size, form = batch_size or best[0], predictor.batch_format
+    yield Trial(device, decode, blank, form, size, decode_seconds, best[1], row_bytes, memory)
 
 
 def predictor_class() -> Any:
@@ -106,17 +111,19 @@ def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     return time.perf_counter() - started, result
 
 
-def _device() -> str:
+def _device(on_gpu: bool) -> str:
     """Where a predictor computes: "cuda" if the plan gives it a GPU, and torch sees that, else "cpu"."""
-    if not ray.get_gpu_ids():
+    if not on_gpu:
         return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def leave_out(table: pa.Table, done: ray.ObjectRef[pa.ChunkedArray]) -> pa.Table:
+def leave_out(table: pa.Table, done: "ray.ObjectRef[pa.ChunkedArray]") -> pa.Table:
     """The rows of `table` whose id is not in `done`, which each machine fetches once."""
+    import ray
+
     return table.filter(pc.invert(pc.is_in(table["id"], ray.get(done))))
 
 
@@ -137,6 +144,11 @@ def decode_row(row: dict[str, Any], folder: str, decode: Decode, blank: Batch) -
         return {"id": row["id"], "error": "", **decoded}
     except Exception as problem:  # whatever is wrong with one row must not end the run
         return {"id": row["id"], "error": f"decode: {_describe(problem)}", **blank}
+
+
+def decode_labelled_row(row: dict[str, Any], **decoding: Any) -> dict[str, Any]:
+    """The same for a row to train on. It is not in `training.py`, with which the decoders would load torch."""
+    return {**decode_row(row, **decoding), "label": row["label"]}
 
 
 class PredictBatch:
@@ -215,6 +227,8 @@ def _length(batch: Batch) -> int:
 
 def _from_arrow(table: pa.Table, batch_format: str) -> Batch:
     """As Ray Data hands a block to a function."""
+    import ray.data
+
     accessor = ray.data.block.BlockAccessor.for_block(table)
     batch: Batch = accessor.to_batch_format(batch_format)
     return batch

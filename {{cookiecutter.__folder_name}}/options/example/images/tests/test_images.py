@@ -14,7 +14,7 @@ import torch
 from conftest import PACKAGE, Example, run_cli
 from PIL import Image
 
-from {{ cookiecutter.__package_name }} import inference
+from {{ cookiecutter.__package_name }} import pipeline
 from {{ cookiecutter.__package_name }}.data import write_raw_data
 from {{ cookiecutter.__package_name }}.engines import engine as pandas_engine
 from {{ cookiecutter.__package_name }}.errors import UserError
@@ -22,7 +22,6 @@ from {{ cookiecutter.__package_name }}.inference import predict
 from {{ cookiecutter.__package_name }}.model import DigitClassifier, load_model, save_model
 from {{ cookiecutter.__package_name }}.predictor import Predictor
 from {{ cookiecutter.__package_name }}.preprocessing import decode, preprocess
-from {{ cookiecutter.__package_name }}.workers import Trial
 
 
 @pytest.fixture(scope="module")
@@ -161,14 +160,14 @@ def test_a_file_that_vanishes_while_it_runs_is_an_error(
     (tmp_path / "images").mkdir()
     for name in ("here.png", "vanished.png"):
         Image.new("L", (8, 8)).save(tmp_path / "images" / name)
-    try_first = inference._try_first  # the files are listed by then, and not yet decoded
+    try_first = pipeline.try_on_worker  # the files are listed by then, and not yet decoded
 
-    def vanish_and_try(*arguments: Any) -> Trial:
+    def vanish_and_try(*arguments: Any) -> Any:
         (tmp_path / "images" / "vanished.png").unlink()
         return try_first(*arguments)
 
-    monkeypatch.setattr(inference, "_try_first", vanish_and_try)
-    inference.predict(str(tmp_path / "images"), str(example.checkpoint), str(tmp_path / "run"))
+    monkeypatch.setattr(pipeline, "try_on_worker", vanish_and_try)
+    predict(str(tmp_path / "images"), str(example.checkpoint), str(tmp_path / "run"))
     rows = pd.read_parquet(tmp_path / "run" / "predictions").set_index("id")
     assert rows["error"].isna().to_dict() == {"here.png": True, "vanished.png": False}
     assert str(rows.loc["vanished.png", "error"]).startswith("decode: FileNotFoundError")
