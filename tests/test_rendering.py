@@ -29,6 +29,7 @@ FILES = """
 .dockerignore .github/workflows/ci.yml .gitignore .pre-commit-config.yaml Dockerfile README.md constraints.txt
 noxfile.py pyproject.toml
 src/PACKAGE/__init__.py src/PACKAGE/__main__.py src/PACKAGE/cli.py src/PACKAGE/doctor.py src/PACKAGE/errors.py
+src/PACKAGE/first_try.py src/PACKAGE/pipeline.py
 docs/interoperation.md src/PACKAGE/engines.py src/PACKAGE/evaluation.py src/PACKAGE/folders.py src/PACKAGE/inference.py
 src/PACKAGE/inputs.py src/PACKAGE/plots.py src/PACKAGE/preflight.py src/PACKAGE/progress.py src/PACKAGE/run_folder.py
 src/PACKAGE/runtime.py src/PACKAGE/stages.py src/PACKAGE/submit.py src/PACKAGE/tokens.py src/PACKAGE/training.py

@@ -1,5 +1,7 @@
 """Batch inference on a real Ray: every row once, its prediction or its error, and nothing done twice."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +23,7 @@ from {{ cookiecutter.__package_name }}.inference import predict
 from {{ cookiecutter.__package_name }}.preflight import Plan
 from {{ cookiecutter.__package_name }}.run_folder import RunFolder
 from {{ cookiecutter.__package_name }}.runtime import ray_session
-from {{ cookiecutter.__package_name }}.workers import Batch, PredictBatch, Trial, decode_row
+from {{ cookiecutter.__package_name }}.workers import Batch, PredictBatch, Trial, decode_labelled_row, decode_row
 
 
 def read_predictions(output: Path) -> pd.DataFrame:
@@ -180,6 +182,13 @@ def test_a_predictor_may_write_into_its_batch(monkeypatch: pytest.MonkeyPatch) -
     batch = make_batch([2, 3], ["", ""])
     batch["number"].flags.writeable = False  # as Ray hands it over
     assert PredictBatch("none")(batch)["label"].to_pylist() == [3, 4]
+
+
+def test_the_decoders_load_no_torch() -> None:
+    """Nor Ray, for which the first try does not wait."""
+    names = {function.__module__ for function in (decode_row, decode_labelled_row)}
+    check = f"import sys, {', '.join(names)}; assert not {{'ray', 'torch'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 @pytest.mark.parametrize("row", [{"id": "null", "path": None}, {"id": "number", "path": 3}, {"id": "no path"}])

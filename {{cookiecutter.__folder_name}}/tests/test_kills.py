@@ -176,7 +176,7 @@ def test_a_row_that_ends_the_predictors_process_ends_the_run(example: Example, t
 @pytest.mark.parametrize(
     ("death", "code", "said"),
     [
-        ("os.kill(os.getpid(), 9)", 2, "error: the first predictor was killed, as the system does where memory runs out"),
+        ("os.kill(os.getpid(), 9)", 2, "error: the first predictor was killed, as the system does where memory runs"),
         ("os.abort()", 3, "error: RuntimeError: the first predictor's process ended with exit code -6"),
         ("1 / 0", 3, "error: ZeroDivisionError: division by zero"),
     ],

@@ -43,7 +43,7 @@ class FirstTry:
         self.connection.close()
 
     def begin(self, *arguments: Any) -> None:
-        with suppress(BrokenPipeError):  # it ended already: iteration says why
+        with suppress(ConnectionError):  # it ended already: iteration says why
             self.connection.send(arguments)
 
     def __iter__(self) -> Iterator[Any]:
@@ -54,7 +54,7 @@ class FirstTry:
                 print("Waiting for the first predictor, on this machine.", flush=True)
             try:
                 result = self.connection.recv()
-            except EOFError:
+            except (EOFError, ConnectionError):
                 self.process.join()
                 raise self._why_it_ended() from None
             if isinstance(result, Exception):
@@ -73,13 +73,15 @@ class FirstTry:
 def _serve(connection: Connection, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C, the other process hears as well, and ends this one
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # as Ray sets it for a predictor
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a Predictor that asks Ray for something would else start another
     from .workers import predictor_class, try_predictor
 
-    try:
-        predictor_class()  # which loads torch, while the rows are looked for
-        for result in try_predictor(*connection.recv()):
-            connection.send(result)
-    except UserError as problem:
-        connection.send(problem)
-    except Exception:
-        connection.send(RuntimeError(traceback.format_exc()))  # the error itself may not travel
+    with suppress(ConnectionError):  # the other process is gone
+        try:
+            predictor_class()  # which loads torch, while the rows are looked for
+            for result in try_predictor(*connection.recv()):
+                connection.send(result)
+        except UserError as problem:
+            connection.send(problem)
+        except Exception:
+            connection.send(RuntimeError(traceback.format_exc()))  # the error itself may not travel
