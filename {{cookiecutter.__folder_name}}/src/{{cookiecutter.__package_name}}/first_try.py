@@ -62,7 +62,7 @@ class FirstTry:
             yield result
 
     def _why_it_ended(self) -> Exception:
-        if self.process.exitcode == -signal.SIGKILL:
+        if self.process.exitcode == -9:  # SIGKILL, which Windows does not have
             return UserError(
                 "the first predictor was killed, as the system does where memory runs out. Lower --batch-size, or "
                 "take a smaller model, a machine with more memory, or end what else runs here"
