@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,20 @@ from upath import UPath
 from {{ cookiecutter.__package_name }}.doctor import _look
 
 
+def own_temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """For Ray's own files, with a short path: sockets are among them."""
+    return tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+
+
 def test_a_healthy_machine(tmp_path: Path) -> None:
+    """Although a Ray was there that was killed, and left its address: `ray.init` without one would wait for it."""
     (tmp_path / "checkpoint").write_text("")
-    healthy = run_cli("doctor", "--checkpoint", tmp_path / "checkpoint", "--output", tmp_path / "new" / "output")
+    paths = ["--checkpoint", tmp_path / "checkpoint", "--output", tmp_path / "new" / "output"]
+    with own_temporary_folder() as temporary:
+        left = Path(temporary) / "ray" / "ray_current_cluster"
+        left.parent.mkdir()
+        left.write_text("127.0.0.1:1")
+        healthy = run_cli("doctor", *paths, RAY_TMPDIR=temporary)
     assert healthy.returncode == 0, healthy.stdout + healthy.stderr
     assert {line.split()[0] for line in healthy.stdout.splitlines()} == {"ok"}
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]  # nothing is left behind
@@ -44,28 +56,28 @@ def test_a_closed_port_and_a_folder_of_the_same_name_are_seen(tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def cluster() -> Iterator[str]:
     """The address of a Ray of two machines that asks for the token; on the second, Python says it is another."""
-    folder = tmp_path_factory.mktemp("other-python")
-    (folder / "sitecustomize.py").write_text('import platform\nplatform.python_version = lambda: "3.0.99"\n')
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
     head = [*start, "--head", f"--port={address.partition(':')[2]}", "--node-ip-address=127.0.0.1"]
     machines = []
-    for command, path in (
-        ([*head, "--include-dashboard=false"], ""),
-        ([*start, f"--address={address}"], str(folder)),
-    ):
-        environment = {**os.environ, "RAY_AUTH_MODE": "token", "PYTHONPATH": path}
-        machines.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-        said = machines[-1].stdout
-        assert said
-        assert any("Ray runtime started." in line for line in said), "Ray did not start"
-    yield address
-    for machine in reversed(machines):
-        machine.terminate()
-        machine.communicate(timeout=HANGS)
+    with own_temporary_folder() as folder:
+        (Path(folder) / "sitecustomize.py").write_text('import platform\nplatform.python_version = lambda: "3.0.99"\n')
+        for command, path in (
+            ([*head, "--include-dashboard=false"], ""),
+            ([*start, f"--address={address}"], folder),
+        ):
+            environment = {**os.environ, "RAY_AUTH_MODE": "token", "PYTHONPATH": path, "RAY_TMPDIR": folder}
+            machines.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+            said = machines[-1].stdout
+            assert said
+            assert any("Ray runtime started." in line for line in said), "Ray did not start"
+        yield address
+        for machine in reversed(machines):
+            machine.terminate()
+            machine.communicate(timeout=HANGS)
 
 
 def test_a_machine_with_another_python_is_named(cluster: str) -> None:
