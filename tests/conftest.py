@@ -28,6 +28,7 @@ WITHOUT_NETWORK = ("unshare", "--user", "--map-root-user", "--net")  # before a 
 EVERY_PAIR = bool(os.environ.get("EVERY_PAIR"))  # at night: each of them passes all of its own nox sessions
 PROJECTS = PAIRS if EVERY_PAIR else [PAIRS[0], PAIRS[9], PAIRS[12]]  # an example each, for CPU and GPU, three clusters
 WITH_RAY = ("test_docker.py", "test_object_store.py", "test_onprem.py", "test_projects.py", "test_readme.py")
+HANGS = 600  # seconds: what takes so long does not come any more, however busy the machine is
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHON = RUNNING if RUNNING in CHOICES["python_version"] else CHOICES["python_version"][0]
 

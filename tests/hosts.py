@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from conftest import HANGS
+
 BRIDGE = "ray-hosts"
 NETWORK = "10.87.65"  # .1 is this machine, .2 the laptop, .10 the first host
 LAPTOP = f"{BRIDGE}-laptop"
@@ -123,9 +125,9 @@ def add_network(name: str, address: str) -> None:
     )
 
 
-def wait_for_port(address: str, port: int, seconds: float = 600) -> None:
+def wait_for_port(address: str, port: int) -> None:
     """Wait until something listens there."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + HANGS
     while True:
         try:
             socket.create_connection((address, port), timeout=1).close()

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import WITHOUT_NETWORK, run
+from conftest import HANGS, WITHOUT_NETWORK, run
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def amazon(folder: Path, **settings: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait(timeout=600)
+        server.wait(timeout=HANGS)
 
 
 def wait_for_text(text: str, log: Path, server: "subprocess.Popen[bytes]") -> None:
     """Wait until a server says in its log that it is ready."""
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + HANGS
     while text not in log.read_text():
         assert server.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
@@ -110,4 +110,4 @@ def azure_store(folder: Path) -> Iterator[Store]:
         yield Store(f"abfs://bucket@{ACCOUNT}.dfs.core.windows.net", environment, wrong, refusal, inside)
     finally:
         server.terminate()
-        server.wait(timeout=600)
+        server.wait(timeout=HANGS)

@@ -20,7 +20,7 @@ import hatchling.build
 import pexpect
 import pytest
 import yaml
-from conftest import QUESTIONS, TEMPLATE, bake, error_lines, run
+from conftest import HANGS, QUESTIONS, TEMPLATE, bake, error_lines, run
 from cookiecutter.exceptions import FailedHookException, UndefinedVariableInTemplate
 from cookiecutter.main import cookiecutter
 from hypothesis import HealthCheck, given, settings
@@ -241,7 +241,7 @@ def test_a_hostile_answer_at_the_prompts_of_a_terminal(tmp_path: Path) -> None:
         cwd=tmp_path,
         env=environment,
         encoding="utf-8",
-        timeout=600,
+        timeout=HANGS,
         dimensions=(50, 200),
     )
     for number, name in enumerate(ASKED, start=1):

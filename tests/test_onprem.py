@@ -17,13 +17,12 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import PYTHON, bake, package_sources, run
+from conftest import HANGS, PYTHON, bake, package_sources, run
 from hosts import ON_LAPTOP, Host, Hosts
 
 T = TypeVar("T")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: hosts made of namespaces need root")
 ROWS = 2000
-HANGS = 600  # seconds: what takes so long does not come any more, however busy the machine is
 SLOWLY = '''
 
 class Predictor(Predictor):  # type: ignore[no-redef]

@@ -25,7 +25,7 @@ from {{ cookiecutter.__package_name }}.model import CHECKPOINT_FILE
 from {{ cookiecutter.__package_name }}.predictor import Predictor
 from {{ cookiecutter.__package_name }}.runtime import ray_session
 from {{ cookiecutter.__package_name }}.train_loop import DEFAULTS, SEARCH_SPACE
-from {{ cookiecutter.__package_name }}.training import configure
+from {{ cookiecutter.__package_name }}.training import configure, train
 from {{ cookiecutter.__package_name }}.training_state import loss, read_epochs
 from {{ cookiecutter.__package_name }}.tuning import tune_parameters
 
@@ -179,6 +179,20 @@ def mark(checkpoints: Path) -> None:
             history.write_text(json.dumps([{**first, "test_accuracy": MARK}, *others]))
 
 
+def test_two_workers_train_and_say_how_they_come_along(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch, "PATIENCE", 0.2)
+    with ray_session(num_cpus=3):
+        metrics = train(str(example.manifest), tmp_path / "run", parameters={"epochs": 4}, num_workers=2)
+    assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2, 3, 4]
+    assert metrics["epochs"][-1]["validation_loss"] < metrics["epochs"][0]["validation_loss"]
+    printed = capsys.readouterr().out
+    # While Ray Train starts, and then.
+    assert re.search(r"^No epoch ended for 0 s\. Free: \d of 3 CPUs\.$", printed, re.MULTILINE)
+    assert re.search(r"^Progress: epoch \d+, .*validation_loss [\d.e-]+", printed, re.MULTILINE)
+
+
 def test_a_tuning_goes_on_after_a_kill_and_train_takes_its_best(
     example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,22 +242,11 @@ def another_ray() -> Iterator[None]:
         other.communicate("\n")
 
 
-def test_the_workers_of_a_trial_may_hold_every_cpu_and_say_how_they_come_along(
-    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(watch, "PATIENCE", 0.2)
+def test_the_workers_of_a_trial_may_hold_every_cpu(example: Example, tmp_path: Path) -> None:
     with ray_session(num_cpus=2, dashboard=True):
-        arguments: dict[str, Any] = {"trials": 1, "parameters": {"epochs": 4}, "num_workers": 2}
+        arguments: dict[str, Any] = {"trials": 1, "parameters": {"epochs": 1}, "num_workers": 2}
         tuned = tune_parameters(str(example.manifest), tmp_path / "tuning", **arguments)
-    assert [row["epochs"] for row in tuned["table"]] == [4]
-    (trial,) = (tmp_path / "tuning" / "ray_train").iterdir()
-    epochs = read_epochs(trial)
-    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3, 4]
-    assert epochs[-1]["validation_loss"] < epochs[0]["validation_loss"]
-    printed = capsys.readouterr().out
-    # While Ray Train starts, and then.
-    assert re.search(r"^No epoch ended for 0 s\. Free: \d of 2 CPUs\.$", printed, re.MULTILINE)
-    assert re.search(rf"^Progress: trial {trial.name}, epoch \d+, .*validation_loss [\d.e-]+", printed, re.MULTILINE)
+    assert [row["epochs"] for row in tuned["table"]] == [1]
 
 
 @pytest.mark.usefixtures("another_ray")
