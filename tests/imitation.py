@@ -1,4 +1,4 @@
-"""Amazon's services and Azure's store, as moto and Azurite imitate them on this machine."""
+"""Amazon's services and the stores of Azure and Google, as others' programs imitate them on this machine."""
 
 import os
 import shutil
@@ -16,42 +16,46 @@ from conftest import HANGS, WITHOUT_NETWORK, run
 
 @dataclass(frozen=True)
 class Store:
-    """An empty object store, how to get at it, and what it says to somebody whom it does not know."""
+    """An empty object store, how to get at it, and how not, with what is said then."""
 
     base: str  # the URI of a bucket that may be made
     environment: dict[str, str]
-    wrong_credentials: dict[str, str]
+    refused: dict[str, str]  # an environment with which nobody gets in
     refusal: str
     inside: tuple[str, ...] = ()  # before a command: where the store is in reach
 
 
 @contextmanager
-def amazon(folder: Path, **settings: str) -> Iterator[str]:
-    """The address of an empty account. Its log is written into `folder`; `settings` are moto's variables."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+def serving(ready: str, *command: str | Path, folder: Path, **environment: str) -> Iterator[int]:
+    """A server's process id, from when it says that it is `ready` on. It runs in `folder`, and has its log there."""
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            env=os.environ | settings,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            [*map(str, command)], cwd=folder, env=os.environ | environment, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        wait_for_text("Running on", folder / "log", server)
-        yield f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + HANGS
+        while ready not in (said := (folder / "log").read_text()):
+            assert server.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+        yield server.pid
     finally:
         server.terminate()
         server.wait(timeout=HANGS)
 
 
-def wait_for_text(text: str, log: Path, server: "subprocess.Popen[bytes]") -> None:
-    """Wait until a server says in its log that it is ready."""
-    deadline = time.monotonic() + HANGS
-    while text not in log.read_text():
-        assert server.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return str(free.getsockname()[1])
+
+
+@contextmanager
+def amazon(folder: Path, **settings: str) -> Iterator[str]:
+    """The address of an empty account. Its log is written into `folder`; `settings` are moto's variables."""
+    port = free_port()
+    command = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port)
+    with serving("Running on", *command, folder=folder, **settings):
+        yield f"http://127.0.0.1:{port}"
 
 
 def credentials(address: str) -> dict[str, str]:
@@ -97,17 +101,38 @@ def azure_store(folder: Path) -> Iterator[Store]:
     folder.mkdir()
     installed = run("npm", "install", "--no-audit", "--no-fund", "azurite@3", folder=folder)
     assert installed.returncode == 0, installed.stdout
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [*WITHOUT_NETWORK, "--mount", "bash", "-c", AZURITE], cwd=folder, stdout=log, stderr=log
-        )
-    inside = ("nsenter", "--preserve-credentials", "--user", "--mount", "--net", "--target", str(server.pid))
-    try:
-        wait_for_text("successfully listens", folder / "log", server)
+    command = (*WITHOUT_NETWORK, "--mount", "bash", "-c", AZURITE)
+    with serving("successfully listens", *command, folder=folder) as server:
+        inside = ("nsenter", "--preserve-credentials", "--user", "--mount", "--net", "--target", str(server))
         environment = {"AZURE_STORAGE_ACCOUNT_KEY": ACCOUNT_KEY, "SSL_CERT_FILE": str(folder / "certificate.pem")}
         wrong = {"AZURE_STORAGE_ACCOUNT_KEY": ACCOUNT_KEY.replace("Eby", "Bye")}
         refusal = "Operation returned an invalid status 'Server failed to authenticate the request"
         yield Store(f"abfs://bucket@{ACCOUNT}.dfs.core.windows.net", environment, wrong, refusal, inside)
-    finally:
-        server.terminate()
-        server.wait(timeout=HANGS)
+
+
+# What it does not know, moving a file, gcsfs would ask for again and again: half a minute each time.
+GOOGLE = """
+import sys
+from gcp_storage_emulator import __main__, server
+def refuse(request, response, storage):
+    response.status = 400
+server.HANDLERS = ((".*/moveTo/.*", {"POST": refuse}), *server.HANDLERS)
+__main__.main(sys.argv[1:])
+"""
+
+
+@contextmanager
+def google_store(folder: Path) -> Iterator[Store]:
+    """It lets everybody in."""
+    folder.mkdir()
+    port = free_port()
+    command = (sys.executable, "-c", GOOGLE, "start", "--host=127.0.0.1", f"--port={port}", "--in-memory")
+    with serving("All services started", *command, folder=folder):
+        environment = {
+            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
+            "NO_GCE_CHECK": "true",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+        nowhere = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{free_port()}"}
+        yield Store("gs://bucket", environment, nowhere, "Connect call failed")

@@ -23,7 +23,7 @@ from {{ cookiecutter.__package_name }}.inference import predict
 from {{ cookiecutter.__package_name }}.preflight import Plan
 from {{ cookiecutter.__package_name }}.run_folder import RunFolder
 from {{ cookiecutter.__package_name }}.runtime import ray_session
-from {{ cookiecutter.__package_name }}.workers import Batch, PredictBatch, Trial, decode_labelled_row, decode_row
+from {{ cookiecutter.__package_name }}.workers import Batch, PredictBatch, Trial, decode_labelled_row, decode_row, decode_rows
 
 
 def read_predictions(output: Path) -> pd.DataFrame:
@@ -186,7 +186,7 @@ def test_a_predictor_may_write_into_its_batch(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_decoders_load_no_torch() -> None:
     """Nor Ray, for which the first try does not wait."""
-    names = {function.__module__ for function in (decode_row, decode_labelled_row)}
+    names = {function.__module__ for function in (decode_rows, decode_labelled_row)}
     check = f"import sys, {', '.join(names)}; sys.exit('ray' in sys.modules or 'torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
 
@@ -200,6 +200,16 @@ def test_a_row_of_another_shape_is_an_error_like_any_other() -> None:
     decoded = decode_row({"id": "large"}, "/folder", lambda _: {"number": np.zeros(2, np.int64)}, FailsOnOdd.blank)
     assert "not as in Predictor.blank" in decoded["error"]
     assert decoded["number"].shape == ()
+
+
+def test_what_was_decoded_is_put_together_by_the_blank_and_keeps_large_ids() -> None:
+    rows = pa.table({"id": pa.array([5, 2**63 + 1], pa.uint64()), "number": [2, None]})
+    more = {"decode": lambda row: {"number": np.int64(row["number"]), "more": np.int64(1)}, "blank": FailsOnOdd.blank}
+    decoded = decode_rows(rows, folder="/folder", **more)
+    assert decoded["id"].tolist() == [5, 2**63 + 1]
+    assert decoded["number"].tolist() == [2, 0]
+    assert [bool(error) for error in decoded["error"]] == [False, True]
+    assert decoded.keys() == {"id", "error", "number"}
 
 
 def test_a_batch_of_failures_keeps_the_columns_types(monkeypatch: pytest.MonkeyPatch) -> None:

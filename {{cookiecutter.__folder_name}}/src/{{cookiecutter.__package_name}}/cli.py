@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -38,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         can't run, 3 if the run broke off, 130 if it was stopped with Ctrl-C or SIGTERM.
     """
     options = _parser().parse_args(arguments)
-    for name, value in QUIET.items() if not options.verbose else ():
-        os.environ.setdefault(name, value)
+    if not options.verbose:
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
+        for name in ("gcsfs", "asyncio"):  # pages, of what it raises, too, and of tasks that it leaves
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as Ray does, once it has started
     try:
         return int(options.run(options))

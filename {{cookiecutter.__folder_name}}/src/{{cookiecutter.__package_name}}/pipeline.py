@@ -15,7 +15,7 @@ from .preflight import Plan, cluster_nodes
 from .run_folder import RunFolder
 from .stages import measure
 from .watch import PATIENCE, Watch, free_resources
-from .workers import PredictBatch, Trial, decode_row, leave_out, try_predictor
+from .workers import PredictBatch, Trial, decode_rows, leave_out, try_predictor
 
 SECONDS_PER_BLOCK = 2.0  # of the slowest stage's work: what a killed run loses, for every task that was running
 BYTES_PER_BLOCK = 64 * 2**20  # of decoded rows
@@ -103,8 +103,8 @@ def _dataset(
     if trial.decode:
         # With as many CPUs as a predictor the decoder would be fused with it: nothing decoded while the model runs.
         decoder_cpus = settings.CPUS_PER_DECODER - (0.01 if plan.num_cpus == settings.CPUS_PER_DECODER else 0)
-        decode = partial(decode_row, folder=rows.folder, decode=trial.decode, blank=trial.blank)
-        dataset = dataset.map(decode, num_cpus=decoder_cpus)
+        decode = partial(decode_rows, folder=rows.folder, decode=trial.decode, blank=trial.blank)
+        dataset = dataset.map_batches(decode, batch_size=None, batch_format="pyarrow", num_cpus=decoder_cpus)
     blocks = math.ceil(len(rows.ids) / rows_per_block)  # a predictor more than that would have nothing to do
     smallest, largest = min(plan.smallest, blocks), min(plan.largest, blocks)
     return dataset.map_batches(

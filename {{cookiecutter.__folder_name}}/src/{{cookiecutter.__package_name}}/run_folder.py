@@ -108,7 +108,10 @@ class RunFolder:
 
     def _files(self) -> list[UPath]:
         self.path.fs.invalidate_cache()  # s3fs would not see what Ray's workers write
-        return sorted(self.predictions.glob("*.parquet"))
+        try:
+            return sorted(self.predictions.glob("*.parquet"))
+        except FileNotFoundError:  # gcsfs: there is no such bucket, as `open` will say
+            return []
 
     def close(self, ids: pa.ChunkedArray, summary: dict[str, Any]) -> dict[str, Any]:
         """Check that every one of `ids` came out exactly once, and write the summary, with the number of failed rows.
