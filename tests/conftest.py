@@ -113,7 +113,7 @@ def part_of(nodeid: str) -> str:
     file, _, name = nodeid.partition("::")
     if Path(file).name not in WITH_RAY:
         return "the rest"
-    alone = Path(file).name == "test_onprem.py" or "without_a_network" in name or name.endswith("[azure]")
+    alone = Path(file).name == "test_onprem.py" or "without_a_network" in name or name.endswith(("[google]", "[azure]"))
     return "own network" if alone else "Ray"
 
 

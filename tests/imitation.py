@@ -44,16 +44,17 @@ def serving(ready: str, *command: str | Path, folder: Path, **environment: str) 
         server.wait(timeout=HANGS)
 
 
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return str(free.getsockname()[1])
+def inside(server: int) -> tuple[str, ...]:
+    """What takes a command into the network, and the view of files, of a server."""
+    return ("nsenter", "--preserve-credentials", "--user", "--mount", "--net", "--target", str(server))
 
 
 @contextmanager
 def amazon(folder: Path, **settings: str) -> Iterator[str]:
     """The address of an empty account. Its log is written into `folder`; `settings` are moto's variables."""
-    port = free_port()
-    command = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
     with serving("Running on", *command, folder=folder, **settings):
         yield f"http://127.0.0.1:{port}"
 
@@ -103,11 +104,10 @@ def azure_store(folder: Path) -> Iterator[Store]:
     assert installed.returncode == 0, installed.stdout
     command = (*WITHOUT_NETWORK, "--mount", "bash", "-c", AZURITE)
     with serving("successfully listens", *command, folder=folder) as server:
-        inside = ("nsenter", "--preserve-credentials", "--user", "--mount", "--net", "--target", str(server))
         environment = {"AZURE_STORAGE_ACCOUNT_KEY": ACCOUNT_KEY, "SSL_CERT_FILE": str(folder / "certificate.pem")}
         wrong = {"AZURE_STORAGE_ACCOUNT_KEY": ACCOUNT_KEY.replace("Eby", "Bye")}
         refusal = "Operation returned an invalid status 'Server failed to authenticate the request"
-        yield Store(f"abfs://bucket@{ACCOUNT}.dfs.core.windows.net", environment, wrong, refusal, inside)
+        yield Store(f"abfs://bucket@{ACCOUNT}.dfs.core.windows.net", environment, wrong, refusal, inside(server))
 
 
 # What it does not know, moving a file, gcsfs would ask for again and again: half a minute each time.
@@ -123,16 +123,11 @@ __main__.main(sys.argv[1:])
 
 @contextmanager
 def google_store(folder: Path) -> Iterator[Store]:
-    """It lets everybody in."""
+    """It lets everybody in, and has a network of its own."""
     folder.mkdir()
-    port = free_port()
-    command = (sys.executable, "-c", GOOGLE, "start", "--host=127.0.0.1", f"--port={port}", "--in-memory")
-    with serving("All services started", *command, folder=folder):
-        environment = {
-            "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
-            "NO_GCE_CHECK": "true",
-            "NO_PROXY": "127.0.0.1",
-            "no_proxy": "127.0.0.1",
-        }
-        nowhere = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{free_port()}"}
-        yield Store("gs://bucket", environment, nowhere, "Connect call failed")
+    start = 'ip link set lo up; exec "$0" -c "$1" start --host=127.0.0.1 --port=9023 --in-memory'
+    command = (*WITHOUT_NETWORK, "bash", "-c", start, sys.executable, GOOGLE)
+    with serving("All services started", *command, folder=folder) as server:
+        environment = {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9023", "NO_GCE_CHECK": "true"}
+        nowhere = {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9024"}
+        yield Store("gs://bucket", environment, nowhere, "Connect call failed", inside(server))
