@@ -258,6 +258,16 @@ def test_a_first_try_that_runs_out_of_memory_ends_the_run(
         predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"))
 
 
+def test_a_predictor_too_large_for_any_machine_leaves_the_folder_free(example: Example, tmp_path: Path) -> None:
+    ray.init(address="local", num_cpus=2, _memory=100 * 2**20, include_dashboard=False, log_to_driver=False)
+    try:
+        for batch_size in (8, 4):  # which the message names; another run's folder would be refused
+            with pytest.raises(UserError, match=r"the largest has 0\.1 GiB for work\. Lower --batch-size"):
+                predict(str(example.manifest), str(example.checkpoint), str(tmp_path / "run"), batch_size=batch_size)
+    finally:
+        ray.shutdown()
+
+
 @pytest.mark.parametrize("batch_size", [[], ["--batch-size", "3"]])
 def test_the_first_predictions_come_before_ray_starts(example: Example, tmp_path: Path, batch_size: list[str]) -> None:
     few = example.manifest.with_name("eight.parquet")

@@ -152,6 +152,19 @@ def test_the_driver_is_killed_three_times(example: Example, tmp_path: Path) -> N
     assert run.predicted() - predicted == len(run.ids) - summary["rows_before"] - 8 + 1
 
 
+def test_a_first_try_that_loses_its_node_is_made_on_another(example: Example, tmp_path: Path, cluster: Cluster) -> None:
+    worker = cluster.add_node(num_cpus=3)
+    run = SlowRun(tmp_path, example, rows=60, predict_seconds=0.2)
+    with run.process() as process:
+        wait_for(lambda: descendants(os.getpid(), "ray::_try"), process)
+        cluster.remove_node(worker, allow_graceful=False)
+        cluster.add_node(num_cpus=3)
+        output, _ = process.communicate(timeout=HANGS)
+        assert process.returncode == 0, output
+    assert "The first predictor's machine was lost: it is tried again.\n" in output
+    run.check()
+
+
 @pytest.mark.skipif(not hasattr(Predictor, "decode"), reason="nothing is decoded in this example")
 def test_what_costly_decoding_and_a_model_of_moderate_speed_did_is_kept(example: Example, tmp_path: Path) -> None:
     """Decoders that take every CPU there is must not keep what is predicted from being written."""

@@ -98,7 +98,11 @@ def predict(
                 stack.enter_context(start_ray())
             share = trial.predict_seconds / (trial.predict_seconds + trial.decode_seconds)
             asked = {"num_cpus": plan.num_cpus, "num_gpus": plan.num_gpus}
-            plan = plan_for_cluster(concurrency, **asked, predict_share=share, memory=trial.memory)
+            try:
+                plan = plan_for_cluster(concurrency, **asked, predict_share=share, memory=trial.memory)
+            except UserError:
+                folder.take_back()  # another --batch-size, which the message may name, makes another run
+                raise
             print(f"Plan: {plan}.", flush=True)
             if trial.device == "cpu" and gpus:
                 why = "Ray has GPUs, but torch sees none" if plan.num_gpus else "No GPU here"

@@ -14,13 +14,14 @@ from .inputs import Input, where_files_are
 from .preflight import Plan, cluster_nodes
 from .run_folder import RunFolder
 from .stages import measure
-from .watch import PATIENCE, Watch, free_resources
+from .watch import AGAIN, PATIENCE, Watch, free_resources
 from .workers import PredictBatch, Trial, decode_rows, leave_out, try_predictor
 
 SECONDS_PER_BLOCK = 2.0  # of the slowest stage's work: what a killed run loses, for every task that was running
 BYTES_PER_BLOCK = 64 * 2**20  # of decoded rows
 BLOCKS_AHEAD = 4  # of rows that wait between the stages, for every task that can run: decoding goes no further
 LEAST_AHEAD = 256 * 2**20  # bytes of these: Ray Data starts few tasks where it has less
+MOST_LOST = 3  # machines, in a first try
 MOST_BLOCKS = 10_000  # that the driver cuts a table into: it handles each; Ray Data cuts larger ones further
 
 
@@ -28,25 +29,30 @@ def try_on_worker(plan: Plan, *tried: Any) -> list[Any]:
     """What `try_predictor` yields on a worker that has what a predictor will have; what that waits for is said.
 
     Raises:
-        UserError: it ran out of memory, or what `try_predictor` raises.
+        UserError: it ran out of memory, its machine was lost again and again, or what `try_predictor` raises.
     """
-    needs = f"{plan.num_cpus:g} CPU and {plan.num_gpus:g} GPU"
-    if not any(node.cpus >= plan.num_cpus and node.gpus >= plan.num_gpus for node in cluster_nodes()):
-        print(f"Waiting for the cluster to grow: a predictor needs a machine with {needs}.", flush=True)
     # On a GPU, which it would keep, Ray ends the process after its one call; on CPUs it is left, and decodes.
-    # Tried again, it would only die again: without end, where memory is too little.
+    # Ray's own retries have no end where memory is too little.
     worker = ray.remote(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus, max_retries=0)(_try)
-    results = worker.remote(*tried, plan.num_gpus > 0)
-    while not ray.wait([results], timeout=PATIENCE)[0]:
-        print(f"Waiting for the first predictor, with {needs}. {free_resources()}.", flush=True)
-    try:
-        yielded: list[Any] = ray.get(results)
-    except ray.exceptions.OutOfMemoryError:
-        raise UserError(
-            "the first predictor ran out of memory, and Ray ended it. Lower --batch-size, or take a smaller model, "
-            "machines with more memory, or end what else runs there"
-        ) from None
-    return yielded
+    needs = f"{plan.num_cpus:g} CPU and {plan.num_gpus:g} GPU"
+    for _ in range(MOST_LOST):
+        if not any(node.cpus >= plan.num_cpus and node.gpus >= plan.num_gpus for node in cluster_nodes()):
+            print(f"Waiting for the cluster to grow: a predictor needs a machine with {needs}.", flush=True)
+        results = worker.remote(*tried, plan.num_gpus > 0)
+        while not ray.wait([results], timeout=PATIENCE)[0]:
+            print(f"Waiting for the first predictor, with {needs}. {free_resources()}.", flush=True)
+        try:
+            yielded: list[Any] = ray.get(results)
+        except ray.exceptions.OutOfMemoryError:
+            raise UserError(
+                "the first predictor ran out of memory, and Ray ended it. Lower --batch-size, or take a smaller model, "
+                "machines with more memory, or end what else runs there"
+            ) from None
+        except ray.exceptions.NodeDiedError:
+            print("The first predictor's machine was lost: it is tried again.", flush=True)
+        else:
+            return yielded
+    raise UserError(f"the first predictor's machine was lost {MOST_LOST} times. {AGAIN}")
 
 
 def _try(*tried: Any) -> list[Any]:

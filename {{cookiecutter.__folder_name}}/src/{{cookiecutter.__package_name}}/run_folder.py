@@ -50,6 +50,7 @@ class RunFolder:
         self.address, self.path = path, UPath(path)
         self.claim = claim
         self.predictions = self.path / "predictions"
+        self.added: UPath | None = None
         bound = bool(self._files())
         check_claim(self.path, "run.json", claim, kind="a run of `predict`", own_files=OWN_FILES, bound=bound)
 
@@ -85,8 +86,14 @@ class RunFolder:
         if len(table):
             if isinstance(self.path, Path):  # a store makes folders by itself
                 self.predictions.mkdir(exist_ok=True)
-            _write(table, self.predictions / f"first-{uuid.uuid4().hex}.parquet")
+            self.added = self.predictions / f"first-{uuid.uuid4().hex}.parquet"
+            _write(table, self.added)
         return pa.chunked_array([*done.chunks, *table["id"].cast(done.type).chunks]) if len(done) else table["id"]
+
+    def take_back(self) -> None:
+        """Remove what `add` wrote: without rows, the folder is free for other arguments."""
+        if self.added:
+            self.added.unlink()
 
     def _ids_once(self, files: list[UPath]) -> pa.ChunkedArray:
         """The ids in the files, after a row that is there twice was taken out of the later file.
