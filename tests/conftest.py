@@ -138,7 +138,12 @@ def private_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         yield
 
 
-@pytest.fixture(scope="session", params=PROJECTS, ids=lambda answers: "-".join(answers.values()))
+def name_of(answers: dict[str, str]) -> str:
+    """A project's, in the names of its tests."""
+    return "-".join(answers.values())
+
+
+@pytest.fixture(scope="session", params=PROJECTS, ids=name_of)
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project for each example, in a folder of its name, for the Python that is running."""
     folder = tmp_path_factory.mktemp("made") / request.param["example"]

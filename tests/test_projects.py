@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import EVERY_PAIR, PAIRS, PROJECTS, PYTHON, TEMPLATE, WITHOUT_NETWORK, make_model, run
+from conftest import EVERY_PAIR, PAIRS, PROJECTS, PYTHON, TEMPLATE, WITHOUT_NETWORK, make_model, name_of, run
 
 # The images project runs all of its tests. Of the others, the rest is the same, byte for byte, and knows of no example.
 RESUMED = "training.py::test_a_training_goes_on_after_its_worker_and_its_driver_were_killed"
@@ -46,7 +46,7 @@ def test_their_own_tests_pass(project: Path) -> None:
 
 
 # That of images is run in test_readme.py.
-@pytest.mark.parametrize("project", PROJECTS if EVERY_PAIR else PROJECTS[1:], indirect=True)
+@pytest.mark.parametrize("project", PROJECTS if EVERY_PAIR else PROJECTS[1:], ids=name_of, indirect=True)
 def test_their_demos_pass_without_a_network(project: Path) -> None:
     demo = (sys.executable, "-m", "nox", "--session", "demo")
     installed = run(*demo, "--install-only", folder=project)
@@ -76,7 +76,7 @@ cat first.log >&2
 """
 
 
-@pytest.mark.parametrize("project", PAIRS[:1], indirect=True)
+@pytest.mark.parametrize("project", PAIRS[:1], ids=name_of, indirect=True)
 def test_a_full_disk_is_said_and_loses_nothing(project: Path, tmp_path: Path) -> None:
     """A small file system of its own, in a mount namespace, which every user may have."""
     commands = project / ".nox/tests/bin"

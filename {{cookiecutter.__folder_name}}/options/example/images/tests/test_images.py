@@ -131,7 +131,8 @@ def test_every_file_becomes_a_row_and_bad_ones_an_error(example: Example, tmp_pa
     folder = tmp_path / "images"
     (folder / "nested").mkdir(parents=True)
     scan = Image.new("L", (30, 20), 255)
-    good = ["plain.png", "a b.png", "it's 1.png", "#1.png", "100%20.png", "größe.png", "nested/plain.png", "jpeg.png"]
+    odd = ["a b.png", "it's 1.png", 'a "1".png', "#1.png", "100%20.png", "größe.png"]
+    good = ["plain.png", *odd, "nested/plain.png", "jpeg.png"]
     for name in good[:-1]:
         scan.save(folder / name)
     scan.save(folder / "jpeg.png", "JPEG")
