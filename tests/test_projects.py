@@ -14,9 +14,14 @@ from conftest import EVERY_PAIR, PAIRS, PROJECTS, PYTHON, TEMPLATE, WITHOUT_NETW
 # The images project runs all of its tests. Of the others, the rest is the same, byte for byte, and knows of no example.
 RESUMED = "training.py::test_a_training_goes_on_after_its_worker_and_its_driver_were_killed"
 OWN_MODEL = "docs.py::test_another_model_needs_another_predictor_and_nothing_else"
+FIRST_TRY = [  # where settings.py asks for a GPU
+    "inference.py::test_the_first_predictions_come_before_ray_starts",
+    "kills.py::test_why_the_first_try_ended_is_said",
+    "kills.py::test_the_first_try_says_that_it_takes_long_and_can_be_stopped",
+]
 TESTS = {
     "images": [],
-    "tables": ["tables.py", RESUMED, OWN_MODEL, "cluster.py"],
+    "tables": ["tables.py", RESUMED, OWN_MODEL, "cluster.py", *FIRST_TRY],
     "text": ["text.py", RESUMED, OWN_MODEL],
 }
 LEAST_ACCURACY = {"images": 97, "tables": 95, "text": 85}  # per cent

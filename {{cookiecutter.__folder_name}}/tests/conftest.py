@@ -18,6 +18,7 @@ from {{ cookiecutter.__package_name }}.model import CHECKPOINT_FILE
 from {{ cookiecutter.__package_name }}.runtime import ray_session
 
 PACKAGE = ray_session.__module__.partition(".")[0]
+NO_GPU = ("--num-gpus", "0")  # with it, `predict` has its first try before Ray starts, whatever settings.py asks for
 HANGS = 600  # seconds: what takes so long does not come any more, however busy the machine is
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
-from conftest import Example, run_cli
+from conftest import NO_GPU, Example, run_cli
 
 from {{ cookiecutter.__package_name }} import inputs, pipeline, predictor, settings, watch
 from {{ cookiecutter.__package_name }}.errors import UserError
@@ -273,7 +273,7 @@ def test_the_first_predictions_come_before_ray_starts(example: Example, tmp_path
     few = example.manifest.with_name("eight.parquet")
     pq.write_table(pq.read_table(example.manifest)[:8], few)
     arguments = ["predict", "--input", few, "--checkpoint", example.checkpoint, "--output", tmp_path / "run"]
-    finished = run_cli(*arguments, *batch_size, RAY_TMPDIR=str(tmp_path / "ray"))
+    finished = run_cli(*arguments, *batch_size, *NO_GPU, RAY_TMPDIR=str(tmp_path / "ray"))
     assert finished.returncode == 0, finished.stderr
     assert "8 rows, 0 failed" in finished.stdout
     assert len(read_predictions(tmp_path / "run")) == 8

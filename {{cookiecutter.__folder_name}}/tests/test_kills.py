@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import HANGS, PACKAGE, Example, descendants, wait_for
+from conftest import HANGS, NO_GPU, PACKAGE, Example, descendants, wait_for
 from ray.cluster_utils import Cluster
 
 from {{ cookiecutter.__package_name }}.predictor import Predictor
@@ -198,7 +198,7 @@ def test_why_the_first_try_ended_is_said(example: Example, tmp_path: Path, death
     run = SlowRun(tmp_path, example, rows=60)
     with (tmp_path / PACKAGE / "predictor.py").open("a") as file:
         file.write(f"\n{death}\n")
-    with run.process() as process:
+    with run.process(*NO_GPU) as process:
         output, _ = process.communicate(timeout=HANGS)
         assert process.returncode == code, output
         assert said in output
@@ -212,7 +212,7 @@ def test_the_first_try_says_that_it_takes_long_and_can_be_stopped(
     run = SlowRun(tmp_path, example, rows=60, predict_seconds=HANGS)
     with (tmp_path / PACKAGE / "watch.py").open("a") as file:
         file.write("\nPATIENCE = 0.5\n")
-    with run.process() as process:
+    with run.process(*NO_GPU) as process:
         assert process.stdout
         assert process.stdout.readline() == "Waiting for the first predictor, on this machine.\n"
         first_try = descendants(process.pid, "spawn_main")
