@@ -19,8 +19,8 @@ from {{ cookiecutter.__package_name }}.data import LIBRARIES, write_raw_data
 from {{ cookiecutter.__package_name }}.errors import UserError
 from {{ cookiecutter.__package_name }}.model import SparseClassifier, load_model, save_model, to_tensors
 from {{ cookiecutter.__package_name }}.predictor import Predictor
-from {{ cookiecutter.__package_name }}.preprocessing import SIZE, preprocess, vectorise
-from {{ cookiecutter.__package_name }}.sparse import from_vectors, to_vectors
+from {{ cookiecutter.__package_name }}.preprocessing import preprocess, vectorise
+from {{ cookiecutter.__package_name }}.sparse import SIZE, from_vectors, to_vectors
 
 
 def test_the_data_is_written_once(example: Example) -> None:
@@ -138,8 +138,8 @@ def test_a_model_survives_its_checkpoint(tmp_path: Path) -> None:
     )
 
 
-def test_the_predictor_needs_no_ray() -> None:
-    check = f"import {PACKAGE}.predictor, sys; sys.exit('ray' in sys.modules)"
+def test_the_predictor_needs_no_ray_and_no_scikit_learn() -> None:
+    check = f"import {PACKAGE}.predictor, sys; sys.exit('ray' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 

@@ -30,7 +30,9 @@ def train_loop(config: dict[str, Any], state: TrainingState) -> None:
     torch.manual_seed(config["seed"])
     model = load_model(str(state.folder / CHECKPOINT_FILE)) if resumed else DigitClassifier(config["width"])
     network = ray.train.torch.prepare_model(model)  # on the device, and one of several if there are several workers
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config["learning_rate"], weight_decay=config["weight_decay"])
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config["learning_rate"], weight_decay=config["weight_decay"], fused=True
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config["epochs"])
     if resumed:
         saved = torch.load(state.folder / "optimizer.pt", weights_only=True)

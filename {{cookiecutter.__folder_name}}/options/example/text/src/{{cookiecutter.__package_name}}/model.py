@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from torch import nn
 
 from .data import LIBRARIES
-from .preprocessing import SIZE
+from .sparse import SIZE
 
 CHECKPOINT_FILE = "model.safetensors"
 

@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 import torch
+from scipy.sparse import csr_matrix
 
 from .data import LIBRARIES
 from .model import load_model, to_tensors
-from .preprocessing import vectorise
-from .sparse import from_vectors, to_vectors
+from .sparse import SIZE, from_vectors, to_vectors
 
 
 class Predictor:
@@ -30,7 +30,7 @@ class Predictor:
     # (1) What a batch is, and which columns it needs: `blank` is a batch of one row. The rows come as `preprocess`
     # wrote them; where they must be read from files first, one by one, a static method `decode` does that.
     batch_format = "pyarrow"
-    blank: ClassVar[pa.Table] = pa.table({"features": to_vectors(vectorise([""]))})
+    blank: ClassVar[pa.Table] = pa.table({"features": to_vectors(csr_matrix((1, SIZE)))})
 
     def __init__(self, checkpoint: str, device: str = "cpu", precision: str = "float32") -> None:  # noqa: ARG002
         self.device = device

@@ -14,9 +14,8 @@ from .data import LIBRARIES
 from .engines import engine as pandas_engine
 from .errors import UserError
 from .folders import whole_folder
-from .sparse import VECTOR, spark_schema, to_vectors
+from .sparse import SIZE, VECTOR, spark_schema, to_vectors
 
-SIZE = 2**16  # of a vector
 SHORTEST = 40  # letters of a text
 ROWS_PER_FILE = 2000
 SPLIT_OF_TEN = ["test", "train", "train", "validation", "train", "test", "train", "train", "train", "train"]

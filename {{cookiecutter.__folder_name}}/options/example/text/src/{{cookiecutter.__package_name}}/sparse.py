@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
+SIZE = 2**16  # of a vector
 VECTOR = pa.struct(
     [("type", pa.int8()), ("size", pa.int32()), ("indices", pa.list_(pa.int32())), ("values", pa.list_(pa.float64()))]
 )

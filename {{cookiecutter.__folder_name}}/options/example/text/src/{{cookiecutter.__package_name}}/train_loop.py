@@ -44,7 +44,9 @@ def train_loop(config: dict[str, Any], state: TrainingState) -> None:
     new = SparseClassifier(config["width"], config["dropout"])
     model = load_model(str(state.folder / CHECKPOINT_FILE)) if resumed else new
     network = ray.train.torch.prepare_model(model)  # on the device, and one of several if there are several workers
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config["learning_rate"], weight_decay=config["weight_decay"])
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config["learning_rate"], weight_decay=config["weight_decay"], fused=True
+    )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config["epochs"])
     if resumed:
         saved = torch.load(state.folder / "optimizer.pt", weights_only=True)
