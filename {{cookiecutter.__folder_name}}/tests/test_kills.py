@@ -165,6 +165,20 @@ def test_a_first_try_that_loses_its_node_is_made_on_another(example: Example, tm
     run.check()
 
 
+def test_a_first_try_that_loses_each_node_ends_the_run(example: Example, tmp_path: Path, cluster: Cluster) -> None:
+    worker = cluster.add_node(num_cpus=3)
+    run = SlowRun(tmp_path, example, rows=60, predict_seconds=0.2)
+    with (tmp_path / PACKAGE / "pipeline.py").open("a") as file:
+        file.write("\nMOST_LOST = 1\n")
+    with run.process() as process:
+        wait_for(lambda: descendants(os.getpid(), "ray::_try"), process)
+        cluster.remove_node(worker, allow_graceful=False)
+        output, _ = process.communicate(timeout=HANGS)
+        assert process.returncode == 2, output
+    assert "error: the first predictor's machine was lost 1 times. Give the same command again" in output
+    assert "it is tried again" not in output
+
+
 @pytest.mark.skipif(not hasattr(Predictor, "decode"), reason="nothing is decoded in this example")
 def test_what_costly_decoding_and_a_model_of_moderate_speed_did_is_kept(example: Example, tmp_path: Path) -> None:
     """Decoders that take every CPU there is must not keep what is predicted from being written."""

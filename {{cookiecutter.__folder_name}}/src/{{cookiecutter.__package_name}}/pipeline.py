@@ -35,7 +35,9 @@ def try_on_worker(plan: Plan, *tried: Any) -> list[Any]:
     # Ray's own retries have no end where memory is too little.
     worker = ray.remote(num_cpus=plan.num_cpus, num_gpus=plan.num_gpus, max_retries=0)(_try)
     needs = f"{plan.num_cpus:g} CPU and {plan.num_gpus:g} GPU"
-    for _ in range(MOST_LOST):
+    for lost in range(MOST_LOST):
+        if lost:
+            print("The first predictor's machine was lost: it is tried again.", flush=True)
         if not any(node.cpus >= plan.num_cpus and node.gpus >= plan.num_gpus for node in cluster_nodes()):
             print(f"Waiting for the cluster to grow: a predictor needs a machine with {needs}.", flush=True)
         results = worker.remote(*tried, plan.num_gpus > 0)
@@ -49,9 +51,8 @@ def try_on_worker(plan: Plan, *tried: Any) -> list[Any]:
                 "machines with more memory, or end what else runs there"
             ) from None
         except ray.exceptions.NodeDiedError:
-            print("The first predictor's machine was lost: it is tried again.", flush=True)
-        else:
-            return yielded
+            continue
+        return yielded
     raise UserError(f"the first predictor's machine was lost {MOST_LOST} times. {AGAIN}")
 
 
