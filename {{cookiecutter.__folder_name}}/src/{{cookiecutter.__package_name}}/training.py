@@ -12,7 +12,7 @@ import ray.data
 import ray.train
 from ray.data.expressions import col
 
-from . import settings
+from . import plots, settings
 from .errors import UserError
 from .folders import check_claim, lock, write_whole
 from .inputs import Input, find_input, where_files_are
@@ -86,8 +86,6 @@ def train(
                 epochs = json.loads((Path(folder) / HISTORY).read_text())
                 shutil.copy(Path(folder) / BEST / CHECKPOINT_FILE, output / CHECKPOINT_FILE)
                 shutil.copy(Path(folder) / CHECKPOINT_FILE, output / f"last-{CHECKPOINT_FILE}")
-            from . import plots  # matplotlib, which no worker is to load
-
             plots.draw_epochs(epochs, output / "curve.png")
             metrics = {**claim, "best": min(epochs, key=loss), "epochs": epochs}
             write_whole(output / "metrics.json", metrics)

@@ -13,7 +13,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import BasicVariantGenerator
 
-from . import settings
+from . import plots, settings
 from .folders import check_claim, lock, write_whole
 from .inputs import find_input
 from .preflight import check_training, cluster_nodes, nodes_to_come, trials_at_once
@@ -128,8 +128,6 @@ def _run_trials(
 
 def _write_results(grid: tune.ResultGrid, output: Path, claim: dict[str, Any]) -> list[dict[str, Any]]:
     """Write what `tune_parameters` promises, the best parameters last, and return the table of the trials."""
-    from . import plots  # matplotlib, which no worker is to load
-
     table, curves = [], []
     for number in range(len(grid)):
         result: Any = grid[number]
