@@ -26,7 +26,10 @@ for file in files:
 READ = """
 import json, sys, fsspec, pandas as pd
 store, run = fsspec.url_to_fs(sys.argv[1] + "/run")
-tables = {file: pd.read_parquet(file, filesystem=store) for file in sorted(store.glob(run + "/predictions/*.parquet"))}
+tables = {}
+for file in sorted(store.glob(run + "/predictions/*.parquet")):
+    store.get(file, "copy.parquet")  # pandas, reading from the store itself, may abort the process that ends after it
+    tables[file] = pd.read_parquet("copy.parquet")
 assert all(table["error"].isna().all() for table in tables.values())
 print(json.dumps({file: sorted(table["id"]) for file, table in tables.items()}))
 """

@@ -112,7 +112,7 @@ def test_a_folder_of_parquet_may_hold_what_spark_puts_beside_it(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [
-        ({"name": ["x"]}, "id"),
+        ({"name": ["x"]}, "the table has no column id"),
         ({"id": ["x", "y", "x"]}, "ids must be unique, but x"),
         ({"id": ["x", None]}, "empty in 1 rows"),
         ({"id": []}, "no rows"),

@@ -6,14 +6,14 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 
 from .errors import UserError, reason
+from .parquet import bytes_in_memory, first_rows, read_each, read_table, read_tables
 
 # What file systems call a file's size and the time of its last change.
 CHANGES = ("size", "mtime", "LastModified", "updated", "last_modified")
@@ -43,7 +43,7 @@ class Input:
     def some_rows(self) -> pa.Table:
         """Up to eight rows, as the pipeline will see them: from all over the table, or the first ones of the files."""
         if self.table is None:
-            return _open_parquet(self.files).head(8)
+            return first_rows(*where_files_are(self.files), 8)
         return self.table.take(list(range(0, len(self.table), math.ceil(len(self.table) / 8))))
 
     def count(self, column: str, value: str) -> int:
@@ -52,8 +52,14 @@ class Input:
         Raises:
             UserError: they lack the column, or the files are no Parquet.
         """
+
+        def count_in(file: IO[bytes]) -> int:
+            return pc.sum(pc.equal(read_table(file, [column])[column], value)).as_py() or 0
+
         try:
-            return int(_open_parquet(self.files).count_rows(filter=pc.field(column) == value))
+            return sum(read_each(*where_files_are(self.files), count_in))
+        except KeyError:
+            raise UserError(f"--input is not what `preprocess` writes: it has no column {column}") from None
         except pa.ArrowInvalid as problem:
             raise UserError(f"--input is not what `preprocess` writes: {reason(problem)}") from None
 
@@ -146,25 +152,22 @@ def absolute(path: str) -> str:
 def where_files_are(files: list[str]) -> tuple[list[str], Any]:
     """The files' paths, and the fsspec file system of all of them, or None where they are on this machine.
 
-    It is for Ray Data, which would take another library for a store, with other credentials.
+    It is for Ray Data, too, which would take another library for a store, with other credentials.
     """
     filesystem, _ = fsspec.url_to_fs(files[0])
     local = "file" in filesystem.protocol
     return [filesystem._strip_protocol(file) for file in files], None if local else filesystem
 
 
-def _open_parquet(files: list[str]) -> pyarrow.dataset.Dataset:
-    paths, filesystem = where_files_are(files)
-    return pyarrow.dataset.dataset(paths, filesystem=filesystem, format="parquet")
-
-
 def _read_unique_ids(files: list[str]) -> tuple[pa.Table | None, pa.ChunkedArray]:
+    where = where_files_are(files)
     try:
-        dataset = _open_parquet(files)
-        sizes = (group.total_byte_size for fragment in dataset.get_fragments() for group in fragment.row_groups)
-        table = dataset.to_table() if sum(sizes) <= LARGEST_TABLE else dataset.to_table(columns=["id"])
+        fits = sum(read_each(*where, bytes_in_memory)) <= LARGEST_TABLE
+        table = read_tables(*where, columns=None if fits else ["id"])
         ids = table["id"]
-    except (pa.ArrowInvalid, KeyError) as problem:
+    except KeyError:
+        raise UserError("--input: the table has no column id") from None
+    except pa.ArrowException as problem:
         raise UserError(f"--input: {reason(problem)}") from None
     if len(ids) == 0:
         raise UserError("--input: the table has no rows")

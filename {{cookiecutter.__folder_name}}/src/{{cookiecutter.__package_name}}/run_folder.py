@@ -8,17 +8,18 @@
 import hashlib
 import json
 import uuid
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.parquet as pq
 from upath import UPath
 
 from .errors import UserError, reason
 from .folders import check_claim, write_whole
+from .parquet import is_whole, read_each, read_tables
 
 OWN_FILES = {"predictions"}
 
@@ -69,14 +70,10 @@ class RunFolder:
             write_whole(self.path / "run.json", self.claim)
         except Exception as problem:  # there is no such bucket, for one
             raise UserError(f"--output {self.address}: {reason(problem)}") from None
-        files = []
-        for file in self._files():
-            try:
-                with file.open("rb") as stream:
-                    pq.read_metadata(stream)
-                files.append(file)
-            except pa.ArrowInvalid:
-                file.unlink()
+        found = self._files()
+        files = list(compress(found, read_each(*self._where(found), is_whole)))
+        for half_written in set(found).difference(files):
+            half_written.unlink()
         return self._ids_once(files) if files else pa.chunked_array([], pa.string())
 
     def add(self, table: pa.Table, done: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -100,18 +97,17 @@ class RunFolder:
 
         A cluster's worker may outlive the driver by a moment, and write what the next run then predicts, too.
         """
-        ids = _read_ids(files)
+        ids = self._column("id", files)
         if pc.count_distinct(ids).as_py() == len(ids):
             return ids
         seen: set[Any] = set()
         for file in files:
-            with file.open("rb") as stream:
-                table = pq.read_table(stream)
+            table = read_tables(*self._where([file]))
             once = [id_ not in seen for id_ in table["id"].to_pylist()]
             seen.update(table["id"].to_pylist())
             if not all(once):
                 _write(table.filter(once), file)
-        return _read_ids(files)
+        return self._column("id", files)
 
     def _files(self) -> list[UPath]:
         self.path.fs.invalidate_cache()  # s3fs would not see what Ray's workers write
@@ -119,6 +115,12 @@ class RunFolder:
             return sorted(self.predictions.glob("*.parquet"))
         except FileNotFoundError:  # gcsfs: there is no such bucket, as `open` will say
             return []
+
+    def _column(self, name: str, files: list[UPath]) -> pa.ChunkedArray:
+        return read_tables(*self._where(files), [name])[name]
+
+    def _where(self, files: list[UPath]) -> tuple[list[str], Any]:
+        return [file.path for file in files], self.path.fs
 
     def close(self, ids: pa.ChunkedArray, summary: dict[str, Any]) -> dict[str, Any]:
         """Check that every one of `ids` came out exactly once, and write the summary, with the number of failed rows.
@@ -131,9 +133,8 @@ class RunFolder:
         missing = pc.sum(pc.invert(pc.is_in(ids, written))).as_py()
         if missing or len(written) != len(ids):
             raise RuntimeError(f"{self.predictions} has {len(written)} rows for {len(ids)}, and lacks {missing}")
-        errors = (pq.read_table(file.path, columns=["error"], filesystem=file.fs)["error"] for file in files)
-        failed = sum(len(each) - each.null_count for each in errors)
-        whole = {"rows": len(ids), "failed": failed, **summary}
+        errors = self._column("error", files)
+        whole = {"rows": len(ids), "failed": len(errors) - errors.null_count, **summary}
         write_whole(self.path / "summary.json", whole)
         return whole
 
@@ -144,11 +145,6 @@ def _write(table: pa.Table, file: UPath) -> None:
     with partial.open("wb") as stream:
         pq.write_table(table, stream)
     partial.rename(file)
-
-
-def _read_ids(files: list[UPath]) -> pa.ChunkedArray:
-    paths, filesystem = [file.path for file in files], files[0].fs
-    return pyarrow.dataset.dataset(paths, filesystem=filesystem, format="parquet").to_table(columns=["id"])["id"]
 
 
 def file_digest(path: str) -> str:
