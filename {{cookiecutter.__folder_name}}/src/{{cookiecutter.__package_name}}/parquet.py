@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
@@ -18,10 +18,9 @@ import pyarrow.parquet as pq
 from .errors import reason
 
 FILES_AT_ONCE = 16
-Found = TypeVar("Found")
 
 
-def read_each(paths: Sequence[str], filesystem: Any, read: Callable[[IO[bytes]], Found]) -> list[Found]:
+def read_each(paths: Sequence[str], filesystem: Any, read: Callable[[IO[bytes]], Any]) -> list[Any]:
     """What `read` makes of each of the files.
 
     Args:
@@ -34,7 +33,7 @@ def read_each(paths: Sequence[str], filesystem: Any, read: Callable[[IO[bytes]],
     """
     filesystem = filesystem or fsspec.filesystem("file")
 
-    def read_one(path: str) -> Found:
+    def read_one(path: str) -> Any:
         with filesystem.open(path, "rb") as file:
             try:
                 return read(file)
