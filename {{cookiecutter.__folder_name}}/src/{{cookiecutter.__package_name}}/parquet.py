@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from .errors import reason
 
 FILES_AT_ONCE = 16
+READ_AHEAD = 4 * 2**20  # bytes of each; s3fs would take 50 MiB
 
 
 def read_each(paths: Sequence[str], filesystem: Any, read: Callable[[IO[bytes]], Any]) -> list[Any]:
@@ -34,7 +35,7 @@ def read_each(paths: Sequence[str], filesystem: Any, read: Callable[[IO[bytes]],
     filesystem = filesystem or fsspec.filesystem("file")
 
     def read_one(path: str) -> Any:
-        with filesystem.open(path, "rb") as file:
+        with filesystem.open(path, "rb", block_size=READ_AHEAD) as file:
             try:
                 return read(file)
             except pa.ArrowInvalid as problem:
