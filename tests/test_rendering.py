@@ -32,8 +32,9 @@ src/PACKAGE/__init__.py src/PACKAGE/__main__.py src/PACKAGE/cli.py src/PACKAGE/d
 src/PACKAGE/first_try.py src/PACKAGE/pipeline.py
 docs/interoperation.md src/PACKAGE/engines.py src/PACKAGE/evaluation.py src/PACKAGE/folders.py src/PACKAGE/inference.py
 src/PACKAGE/inputs.py src/PACKAGE/parquet.py src/PACKAGE/plots.py src/PACKAGE/preflight.py src/PACKAGE/progress.py
-src/PACKAGE/run_folder.py src/PACKAGE/runtime.py src/PACKAGE/stages.py src/PACKAGE/submit.py src/PACKAGE/tokens.py src/PACKAGE/training.py
-src/PACKAGE/training_state.py src/PACKAGE/tuning.py src/PACKAGE/watch.py src/PACKAGE/workers.py
+src/PACKAGE/run_folder.py src/PACKAGE/runtime.py src/PACKAGE/stages.py src/PACKAGE/submit.py src/PACKAGE/tokens.py
+src/PACKAGE/training.py src/PACKAGE/training_state.py src/PACKAGE/tuning.py src/PACKAGE/watch.py
+src/PACKAGE/workers.py
 tests/conftest.py tests/test_cli.py tests/test_cluster.py tests/test_docs.py tests/test_doctor.py
 tests/test_image.py tests/test_inference.py tests/test_inputs.py tests/test_kills.py tests/test_parquet.py
 tests/test_preflight.py tests/test_submit.py tests/test_training.py
