@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pandas as pd
@@ -82,8 +83,9 @@ def test_parquet_is_read_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found.some_rows() == found.table
 
     monkeypatch.setattr(inputs, "LARGEST_TABLE", 0)
-    found = find_input(str(tmp_path / "table.parquet"))
+    held, found = found, find_input(str(tmp_path / "table.parquet"))
     assert found.table is None
+    assert found.digest == held.digest
     assert found.some_rows().to_pylist() == [{"id": "x", "value": 1}, {"id": "y", "value": 2}]
 
 
@@ -142,6 +144,18 @@ def test_the_digest_tells_inputs_apart(folder: Path) -> None:
     assert find_input(str(folder)).digest == before
     (folder / "new.png").write_bytes(b"content")
     assert find_input(str(folder)).digest != before
+
+
+@pytest.mark.parametrize("both", [(["a", "bc"], ["ab", "c"]), ([1, 23], [12, 3]), ([2**64 - 1], [2**64 - 2])])
+def test_the_digest_tells_ids_apart(tmp_path: Path, both: tuple[list[Any], list[Any]]) -> None:
+    file = tmp_path / "table.parquet"
+    sizes, digests = set(), set()
+    for ids in both:
+        pd.DataFrame({"id": ids}).to_parquet(file)
+        os.utime(file, (0, 0))
+        sizes.add(file.stat().st_size)
+        digests.add(find_input(str(file)).digest)
+    assert (len(sizes), len(digests)) == (1, 2)
 
 
 def test_a_link_to_a_folder_is_refused(folder: Path, tmp_path: Path) -> None:
