@@ -62,10 +62,10 @@ def first_rows(paths: Sequence[str], filesystem: Any, count: int) -> pa.Table:
     """The first `count` rows of the files, or all, if they are fewer."""
     tables: list[pa.Table] = []
     for path in paths:
-        count -= sum(map(len, tables[-1:]))
-        if tables and count == 0:
-            break
         tables += read_each([path], filesystem, partial(_head, count=count))
+        count -= len(tables[-1])
+        if count == 0:
+            break
     return pa.concat_tables(tables, promote_options="permissive")
 
 
