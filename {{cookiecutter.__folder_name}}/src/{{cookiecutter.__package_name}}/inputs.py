@@ -129,8 +129,10 @@ def find_input(source: str) -> Input:
     else:
         raise UserError(f"--input {source}: Parquet files lie beside others: name what you mean, such as '*.png'")
     digest = hashlib.sha256(repr([(path, *map(found[path].get, CHANGES)) for path in paths]).encode())
-    for chunk in ids.cast(pa.string()).chunks:  # in Python, an id at a time, millions take longer than all the rest
-        lines = pc.binary_join(pa.ListArray.from_arrays([0, len(chunk)], chunk), "\n")[0]
+    # In Python, an id at a time, millions take longer than all the rest; all at once may be more than a text holds.
+    for batch in pa.table({"id": ids}).to_batches(max_chunksize=2**20):
+        texts = batch["id"].cast(pa.string())
+        lines = pc.binary_join(pa.ListArray.from_arrays([0, len(texts)], texts), "\n")[0]
         digest.update(lines.as_buffer())
         digest.update(b"\n")
     return Input(files, table, address(folder), ids, digest.hexdigest())
